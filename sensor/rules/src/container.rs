@@ -1,0 +1,106 @@
+//! Which container a cgroup path belongs to.
+
+use crate::text::Text;
+
+/// Characters of a container id that rules and people see, as Docker and Falco shorten it.
+pub const CONTAINER_ID_LEN: usize = 12;
+
+/// The length of the ids container runtimes give: 32 random bytes in hexadecimal.
+const RUNTIME_ID_LEN: usize = 64;
+
+/// The container id in a cgroup path, shortened to [`CONTAINER_ID_LEN`]; `None` for the host's own cgroups.
+///
+/// Runtimes put their 64-digit id into a component of the path: `/docker/<id>`, `docker-<id>.scope`,
+/// `cri-containerd-<id>.scope`, `crio-<id>.scope`, `libpod-<id>.scope`, `/kubepods/…/<id>`. The innermost one counts, so a
+/// container inside a container is named by its own id. `crio-conmon-<id>` and `libpod-conmon-<id>` are the runtime's
+/// monitor on the host, not the container. A path that ends in a short name given by hand (`ctr run … NAME`) is recognised
+/// under `/default/` and other containerd namespaces only by [`id_of_containerd_cgroup`].
+pub fn id_of_cgroup(cgroup: &[u8]) -> Option<Text> {
+    cgroup
+        .split(|byte| *byte == b'/')
+        .rev()
+        .find_map(id_of_component)
+}
+
+/// As [`id_of_cgroup`], and also `/<namespace>/<name>`, what `ctr run` makes with cgroupfs, for a namespace the caller
+/// knows to be containerd's. The name may be anything, so it is kept whole.
+pub fn id_of_containerd_cgroup(cgroup: &[u8], namespaces: &[&str]) -> Option<Text> {
+    if let Some(id) = id_of_cgroup(cgroup) {
+        return Some(id);
+    }
+    let mut components = cgroup
+        .split(|byte| *byte == b'/')
+        .filter(|component| !component.is_empty());
+    let (namespace, name) = (components.next()?, components.next()?);
+    namespaces
+        .iter()
+        .any(|known| known.as_bytes() == namespace)
+        .then(|| Text::from(name))
+}
+
+fn id_of_component(component: &[u8]) -> Option<Text> {
+    let component = component.strip_suffix(b".scope").unwrap_or(component);
+    let start = component.len().checked_sub(RUNTIME_ID_LEN)?;
+    let (prefix, id) = component.split_at(start);
+    let is_id = id
+        .iter()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
+    let is_monitor = prefix.ends_with(b"conmon-");
+    let is_bounded = prefix.is_empty() || matches!(prefix.last(), Some(b'-' | b':'));
+    (is_id && is_bounded && !is_monitor).then(|| Text::from(&id[..CONTAINER_ID_LEN]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "3f4a9c0b7d21e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e";
+
+    #[test]
+    fn known_layouts() {
+        for layout in [
+            "/docker/ID",
+            "/system.slice/docker-ID.scope",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12.slice/cri-containerd-ID.scope",
+            "/kubepods/besteffort/pod0a1b/ID",
+            "/machine.slice/libpod-ID.scope/container",
+            "/k8s.io/ID",
+            "/system.slice/containerd.service/kubepods-burstable-pod1:cri-containerd:ID",
+        ] {
+            let path = layout.replace("ID", ID);
+            assert_eq!(
+                id_of_cgroup(path.as_bytes()),
+                Some(Text::from("3f4a9c0b7d21")),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_host_is_no_container() {
+        let monitor = format!("/machine.slice/libpod-conmon-{ID}.scope");
+        let longer = format!("/x/0{ID}");
+        for path in [
+            "",
+            "/",
+            "/system.slice/ssh.service",
+            "/user.slice/user-0.slice/session-1.scope",
+            &monitor,
+            &longer,
+        ] {
+            assert_eq!(id_of_cgroup(path.as_bytes()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_given_by_hand_to_containerd() {
+        assert_eq!(
+            id_of_containerd_cgroup(b"/default/web", &["default"]),
+            Some(Text::from("web"))
+        );
+        assert_eq!(
+            id_of_containerd_cgroup(b"/user.slice/web", &["default"]),
+            None
+        );
+    }
+}
