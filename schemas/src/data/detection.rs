@@ -1,0 +1,207 @@
+//! Detections and what was done about them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Sequence;
+use crate::time::Timestamp;
+use crate::token::Token;
+
+/// A rule matched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DetectionRaised {
+    /// The rule's name.
+    pub rule: String,
+    /// The rule's priority, as Falco spells it.
+    pub priority: String,
+    /// The rule's tags, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The rule's event source: `syscall`.
+    pub source: String,
+    /// The event's type: `execve`, `openat`, …
+    pub event: String,
+    /// When the event happened.
+    pub observed: Timestamp,
+    /// The rule's output template, unexpanded.
+    pub output: String,
+    /// The template's fields as text; personal ones as tokens; absent ones are missing.
+    pub fields: BTreeMap<String, String>,
+    /// The process that did it.
+    pub process: Process,
+    /// Its parents, nearest first; at most 16.
+    pub ancestors: Vec<Ancestor>,
+    /// Container id; absent on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The file, for events about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileSeen>,
+    /// The responses that this detection has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub responses: Vec<ResponseSeen>,
+    /// Whether something was cut to fit the record.
+    pub cut: bool,
+}
+
+/// A process as a detection saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Process {
+    /// Process id in the host's namespace.
+    pub pid: u64,
+    /// Start time, nanoseconds since boot, decimal: with `pid` the process's identity.
+    pub start_ns: String,
+    /// Its name (comm).
+    pub name: String,
+    /// Path of its executable.
+    pub executable: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Whose it is.
+    pub user: User,
+    /// Whether it has a controlling terminal.
+    pub terminal: bool,
+}
+
+/// A process's user, as tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct User {
+    /// The user id.
+    pub uid: Token,
+    /// The user's name, where the host knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Token>,
+    /// The id the session began with (audit loginuid), where set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_uid: Option<Token>,
+}
+
+/// A parent process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ancestor {
+    /// Process id in the host's namespace.
+    pub pid: u64,
+    /// Start time, nanoseconds since boot, decimal.
+    pub start_ns: String,
+    /// Its name (comm).
+    pub name: String,
+    /// Path of its executable; empty when unknown.
+    pub executable: String,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+}
+
+/// A file in an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FileSeen {
+    /// Its path as the kernel resolved it.
+    pub path: String,
+    /// The path as the program gave it, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argument: Option<String>,
+}
+
+/// A response that a detection has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ResponseSeen {
+    /// Its name in `responses/`.
+    pub name: String,
+    /// What it does: `kill`.
+    pub action: String,
+    /// Whether it does it.
+    pub mode: ResponseMode,
+}
+
+/// Whether a response acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ResponseMode {
+    /// It is recorded that it would have acted.
+    Observe,
+    /// It acts.
+    Enforce,
+}
+
+/// A containment is about to act. Durable before it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ContainmentRequested {
+    /// The detection, in this stream.
+    pub detection: Sequence,
+    /// The response's name.
+    pub response: String,
+    /// What it does: `kill`.
+    pub action: String,
+    /// On what.
+    pub target: Target,
+}
+
+/// The process a containment acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Target {
+    /// Process id in the host's namespace.
+    pub pid: u64,
+    /// Start time, nanoseconds since boot, decimal.
+    pub start_ns: String,
+    /// Path of its executable.
+    pub executable: String,
+}
+
+/// What a containment did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ContainmentFinished {
+    /// The request, in this stream.
+    pub request: Sequence,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The system's word where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// From the event to the action, microseconds.
+    pub acted_us: u64,
+}
+
+/// What came of a containment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The process was sent SIGKILL and is dead.
+    Killed,
+    /// The process had ended before.
+    Gone,
+    /// It could not be done.
+    Failed,
+    /// The node stopped between the request and the outcome.
+    Unknown,
+}
+
+/// A containment that may not act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ContainmentRefused {
+    /// The detection, in this stream.
+    pub detection: Sequence,
+    /// The response's name.
+    pub response: String,
+    /// What it would have done.
+    pub action: String,
+    /// On what.
+    pub target: Target,
+    /// Why not.
+    pub reason: String,
+}

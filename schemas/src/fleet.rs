@@ -1,0 +1,53 @@
+//! `fleet.yaml`: whom a fleet trusts. It lies beside the ledger, outside the policy repo, so that no pull request can widen it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeId;
+
+/// The newest form of `fleet.yaml` and of the data folder that this version reads and writes.
+pub const FLEET_VERSION: u32 = 1;
+
+/// The file `fleet.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// Form of this file and of the folder around it; a newer one is refused.
+    pub version: u32,
+    /// The ledger's name; the first volume's checkpoint origin is `<name>/1`.
+    pub name: String,
+    /// Public keys; the secrets lie in `keys/`.
+    pub keys: FleetKeys,
+    /// The control plane's id as a producer.
+    pub control_node: NodeId,
+    /// The token key in force: its file is `keys/token-<epoch>.key`.
+    pub token_epoch: String,
+    /// Who may sign policy commits.
+    pub signers: SignersConfig,
+}
+
+/// The public keys of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FleetKeys {
+    /// The offline root, as a vkey.
+    pub root: String,
+    /// The ledger's checkpoints, as a vkey.
+    pub ledger: String,
+    /// The releases: P-256, SPKI, PEM.
+    pub release: String,
+    /// The control plane's streams: Ed25519, standard base64 of 32 bytes.
+    pub control: String,
+}
+
+/// Who may sign policy commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum SignersConfig {
+    /// Anybody: commits need no signature, and records say `none`. For `cairn up`.
+    UnsignedAllowed,
+    /// These lines, in the form of OpenSSH's `allowed_signers` file.
+    AllowedSigners(Vec<String>),
+}
