@@ -14,6 +14,8 @@ pub mod fleet;
 pub mod ids;
 pub mod paths;
 pub mod record;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod text;
 pub mod time;
 pub mod token;

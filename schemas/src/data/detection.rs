@@ -2,11 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::Sequence;
 use crate::time::Timestamp;
 use crate::token::Token;
+
+/// Rule fields that hold personal values: they enter `fields` as tokens and cannot enter otherwise. A policy may name more.
+pub const PERSONAL_FIELDS: &[&str] =
+    &["user.homedir", "user.loginname", "user.loginuid", "user.name", "user.shell", "user.uid", "proc.env", "proc.aenv"];
+
+fn personal_as_tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let fields = BTreeMap::<String, String>::deserialize(deserializer)?;
+    for name in PERSONAL_FIELDS {
+        if let Some(value) = fields.get(*name) {
+            value.parse::<Token>().map_err(|error| D::Error::custom(format!("field {name}: {error}")))?;
+        }
+    }
+    Ok(fields)
+}
 
 /// A rule matched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +42,8 @@ pub struct DetectionRaised {
     pub observed: Timestamp,
     /// The rule's output template, unexpanded.
     pub output: String,
-    /// The template's fields as text; personal ones as tokens; absent ones are missing.
+    /// The template's fields as text; personal ones ([`PERSONAL_FIELDS`]) as tokens; absent ones are missing.
+    #[serde(deserialize_with = "personal_as_tokens")]
     pub fields: BTreeMap<String, String>,
     /// The process that did it.
     pub process: Process,
