@@ -1,1 +1,14 @@
-//! placeholder
+//! The ledger: an append-only Merkle tree of records, and how to read one.
+//!
+//! The bytes on disk are C2SP tlog-tiles; `ledger/FORMAT.md` describes them, and `ledger/vectors/` holds examples. Feature `read` is
+//! all that a verifier needs: the tree, tiles, signed notes, checkpoints, proofs, a ledger's directory. It opens files for reading
+//! and does nothing else to the world. Feature `write` adds the one writer of a ledger and the producer's side of a stream.
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod dir;
+pub mod head;
+pub mod note;
+pub mod proof;
+pub mod tile;
+pub mod tree;

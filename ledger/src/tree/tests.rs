@@ -1,0 +1,224 @@
+//! The tree against `rs_merkle` and against RFC 6962's own definitions, written out recursively.
+
+use std::convert::Infallible;
+
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+/// `rs_merkle` with the hashing of RFC 6962: the promoted odd node of its default matches the RFC's left-full split.
+#[derive(Clone)]
+struct Rfc6962;
+
+impl rs_merkle::Hasher for Rfc6962 {
+    type Hash = [u8; 32];
+
+    fn hash(data: &[u8]) -> [u8; 32] {
+        Sha256::digest(data).into()
+    }
+
+    fn concat_and_hash(left: &[u8; 32], right: Option<&[u8; 32]>) -> [u8; 32] {
+        match right {
+            Some(right) => Sha256::new_with_prefix([1]).chain_update(left).chain_update(right).finalize().into(),
+            None => *left,
+        }
+    }
+}
+
+struct Leaves(Vec<Digest>);
+
+impl HashReader for Leaves {
+    type Error = Infallible;
+
+    fn hash(&self, level: u8, index: u64) -> Result<Digest, Infallible> {
+        let start = (index << level) as usize;
+        Ok(mth(&self.0[start..start + (1 << level)]))
+    }
+}
+
+/// MTH of RFC 6962 section 2.1, as the RFC writes it.
+fn mth(leaves: &[Digest]) -> Digest {
+    match leaves {
+        [] => empty_root(),
+        [leaf] => *leaf,
+        _ => {
+            let (left, right) = leaves.split_at(split(leaves.len() as u64) as usize);
+            Digest::node(&mth(left), &mth(right))
+        }
+    }
+}
+
+/// PATH of RFC 6962 section 2.1.1, as the RFC writes it.
+fn path(index: usize, leaves: &[Digest]) -> Vec<Digest> {
+    if leaves.len() <= 1 {
+        return Vec::new();
+    }
+    let k = split(leaves.len() as u64) as usize;
+    let (left, right) = leaves.split_at(k);
+    if index < k {
+        [path(index, left), vec![mth(right)]].concat()
+    } else {
+        [path(index - k, right), vec![mth(left)]].concat()
+    }
+}
+
+/// SUBPROOF of RFC 6962 section 2.1.2, as the RFC writes it.
+fn subproof(m: usize, leaves: &[Digest], whole: bool) -> Vec<Digest> {
+    if m == leaves.len() {
+        return if whole { Vec::new() } else { vec![mth(leaves)] };
+    }
+    let k = split(leaves.len() as u64) as usize;
+    let (left, right) = leaves.split_at(k);
+    if m <= k {
+        [subproof(m, left, whole), vec![mth(right)]].concat()
+    } else {
+        [subproof(m - k, right, false), vec![mth(left)]].concat()
+    }
+}
+
+fn leaves(count: usize) -> Leaves {
+    Leaves((0..count).map(|index| Digest::leaf(&index.to_be_bytes())).collect())
+}
+
+fn frontier(leaves: &[Digest]) -> Frontier {
+    let mut frontier = Frontier::new();
+    leaves.iter().for_each(|leaf| frontier.push(*leaf));
+    frontier
+}
+
+#[test]
+fn the_rfc_6962_reference_roots() {
+    // The eight test leaves of the certificate-transparency reference implementation, and its roots.
+    let inputs: [&str; 8] =
+        ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+    let roots = [
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+        "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+        "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+        "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+        "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+        "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+    ];
+    let mut tree = Frontier::new();
+    assert_eq!(tree.root().to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    for (input, root) in inputs.iter().zip(roots) {
+        tree.push(Digest::leaf(&hex::decode(input).unwrap()));
+        assert_eq!(tree.root().to_string(), root);
+    }
+}
+
+#[test]
+fn every_proof_of_every_small_tree() {
+    let all = leaves(70);
+    for size in 1..=70_usize {
+        let tree = &all.0[..size];
+        let root = mth(tree);
+        assert_eq!(frontier(tree).root(), root);
+        assert_eq!(super::root(TreeSize(size as u64), &all).unwrap(), root);
+        for index in 0..size {
+            let at = RecordIndex(index as u64);
+            let proof = inclusion_proof(at, TreeSize(size as u64), &all).unwrap();
+            assert_eq!(proof, path(index, tree));
+            verify_inclusion(&tree[index], at, TreeSize(size as u64), &proof, &root).unwrap();
+        }
+        for old in 0..=size {
+            let (old_size, new_size) = (TreeSize(old as u64), TreeSize(size as u64));
+            let proof = consistency_proof(old_size, new_size, &all).unwrap();
+            let expected = if old == 0 { Vec::new() } else { subproof(old, tree, true) };
+            assert_eq!(proof, expected, "{old} to {size}");
+            verify_consistency(old_size, &mth(&tree[..old]), new_size, &root, &proof).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let all = leaves(9);
+    let root = mth(&all.0);
+    let (index, size) = (RecordIndex(3), TreeSize(9));
+    let proof = inclusion_proof(index, size, &all).unwrap();
+    let refused =
+        |leaf: &Digest, index, size, proof: &[Digest]| verify_inclusion(leaf, index, size, proof, &root).is_err();
+    assert!(refused(&all.0[2], index, size, &proof), "another leaf");
+    assert!(refused(&all.0[3], RecordIndex(2), size, &proof), "another place");
+    assert!(refused(&all.0[3], index, TreeSize(33), &proof), "another size");
+    assert!(refused(&all.0[3], index, size, &proof[1..]), "a hash too few");
+    assert!(refused(&all.0[3], index, size, &[&proof[..], &proof[..1]].concat()), "a hash too many");
+    assert_eq!(
+        verify_inclusion(&all.0[3], RecordIndex(9), size, &proof, &root),
+        Err(TreeError::IndexOutside { index: RecordIndex(9), size })
+    );
+    assert!(inclusion_proof(RecordIndex(9), size, &all).is_err());
+    assert!(consistency_proof(TreeSize(10), size, &all).is_err());
+
+    let (old, old_root) = (TreeSize(5), mth(&all.0[..5]));
+    let proof = consistency_proof(old, size, &all).unwrap();
+    assert!(matches!(verify_consistency(old, &root, size, &root, &proof), Err(TreeError::OldRootMismatch { .. })));
+    assert!(matches!(verify_consistency(old, &old_root, size, &old_root, &proof), Err(TreeError::RootMismatch { .. })));
+    assert!(matches!(
+        verify_consistency(TreeSize(10), &old_root, size, &root, &proof),
+        Err(TreeError::SizesReversed { .. })
+    ));
+    assert!(verify_consistency(TreeSize(0), &root, size, &root, &[]).is_err(), "an empty tree has one root");
+    assert!(verify_consistency(size, &root, size, &root, &proof).is_err(), "equal sizes need no hashes");
+    assert!(verify_consistency(size, &old_root, size, &root, &[]).is_err(), "equal sizes have equal roots");
+}
+
+#[test]
+fn the_largest_trees_do_not_overflow() {
+    let leaf = Digest::leaf(b"x");
+    for size in [1 << 63, u64::MAX] {
+        let error = verify_inclusion(&leaf, RecordIndex(size - 1), TreeSize(size), &[], &leaf);
+        assert!(matches!(error, Err(TreeError::ProofLength { .. })), "{error:?}");
+        let error = verify_inclusion(&leaf, RecordIndex(0), TreeSize(size), &[], &leaf);
+        assert!(matches!(error, Err(TreeError::ProofLength { .. })), "{error:?}");
+        for old in [1, 2, 3, 1 << 62, 1 << 63, size - 1] {
+            if old < size {
+                let error = verify_consistency(TreeSize(old), &leaf, TreeSize(size), &leaf, &[]);
+                assert!(matches!(error, Err(TreeError::ProofLength { .. })), "{old} {size} {error:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn rs_merkle_agrees(size in 1_usize..600, seed in any::<u64>(), pick in any::<prop::sample::Index>()) {
+        let all: Vec<Digest> = (0..size as u64).map(|index| Digest::leaf(&(seed ^ index).to_be_bytes())).collect();
+        let raw: Vec<[u8; 32]> = all.iter().map(|leaf| *leaf.as_bytes()).collect();
+        let oracle = rs_merkle::MerkleTree::<Rfc6962>::from_leaves(&raw);
+        let root = oracle.root().unwrap();
+        prop_assert_eq!(frontier(&all).root(), Digest::from(root));
+
+        let index = pick.index(size);
+        let proof = inclusion_proof(RecordIndex(index as u64), TreeSize(size as u64), &Leaves(all.clone())).unwrap();
+        let theirs = oracle.proof(&[index]);
+        prop_assert_eq!(proof.iter().map(|hash| *hash.as_bytes()).collect::<Vec<_>>(), theirs.proof_hashes().to_vec());
+        let ours = rs_merkle::MerkleProof::<Rfc6962>::new(proof.iter().map(|hash| *hash.as_bytes()).collect());
+        prop_assert!(ours.verify(root, &[index], &[raw[index]], size));
+        verify_inclusion(&all[index], RecordIndex(index as u64), TreeSize(size as u64), &proof, &Digest::from(root)).unwrap();
+    }
+
+    #[test]
+    fn a_changed_consistency_proof_is_refused(new in 2_usize..300, old in any::<prop::sample::Index>(), at in any::<prop::sample::Index>()) {
+        let all = leaves(new);
+        let old = 1 + old.index(new - 1);
+        let (old_size, new_size) = (TreeSize(old as u64), TreeSize(new as u64));
+        let mut proof = consistency_proof(old_size, new_size, &all).unwrap();
+        let (old_root, new_root) = (mth(&all.0[..old]), mth(&all.0));
+        verify_consistency(old_size, &old_root, new_size, &new_root, &proof).unwrap();
+        let at = at.index(proof.len());
+        proof[at] = Digest::node(&proof[at], &proof[at]);
+        prop_assert!(verify_consistency(old_size, &old_root, new_size, &new_root, &proof).is_err());
+    }
+
+    #[test]
+    fn any_proof_does_not_panic(index in any::<u64>(), old in any::<u64>(), new in any::<u64>(), len in 0_usize..70) {
+        let proof = vec![Digest::ZERO; len];
+        let _ = verify_inclusion(&Digest::ZERO, RecordIndex(index), TreeSize(new), &proof, &Digest::ZERO);
+        let _ = verify_consistency(TreeSize(old), &Digest::ZERO, TreeSize(new), &Digest::ZERO, &proof);
+    }
+}
