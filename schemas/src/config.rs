@@ -22,6 +22,7 @@ pub const SOAK_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// `cairn.yaml`: how a policy rolls out, what its tests must show, what it keeps private.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// Version of this file's format; [`CONFIG_VERSION`].
@@ -49,6 +50,7 @@ impl PolicyConfig {
 
 /// One ring of `cairn.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RingConfig {
     /// Name, unique in the file.
@@ -58,6 +60,7 @@ pub struct RingConfig {
     pub nodes: BTreeMap<String, String>,
     /// How long a release must run on this ring before it may go on, such as `1s`, `30m`, `2h`. Zero if absent. At most [`SOAK_MAX`].
     #[serde(default, with = "duration_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub soak: Duration,
     /// What holds a release in this ring.
     #[serde(default)]
@@ -73,6 +76,7 @@ impl RingConfig {
 
 /// The gates of a ring.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GatesConfig {
     /// How many nodes of the ring may refuse the release or fall back from it before it is held. Zero if absent: the first failure holds.
@@ -82,6 +86,7 @@ pub struct GatesConfig {
 
 /// What the tests of a policy must show.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TestsConfig {
     /// What happens to a rule that no test exercises.
@@ -91,6 +96,7 @@ pub struct TestsConfig {
 
 /// What happens when a detection or guardrail has no test that makes it fire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
     /// Not looked at.
@@ -104,6 +110,7 @@ pub enum Coverage {
 
 /// What is private beyond the record schemas.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PrivacyConfig {
     /// Rule fields (such as `proc.env`) whose values leave the node only as keyed tokens, besides those that always do.
@@ -113,6 +120,7 @@ pub struct PrivacyConfig {
 
 /// Narrows whom the fleet trusts; it can never add anyone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrustConfig {
     /// Of the fleet's allowed signers, those (by principal, such as `alice@example.com`) whose signature on a commit counts for
@@ -123,6 +131,7 @@ pub struct TrustConfig {
 
 /// A file under `responses/`: what one kind of detection triggers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResponseFile {
     /// Name, unique among the responses.
@@ -143,6 +152,7 @@ pub struct ResponseFile {
 
 /// Which detections trigger a response: those of any named rule, if severe enough.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResponseTrigger {
     /// Names of rules in `detections/`; at least one.
@@ -154,6 +164,7 @@ pub struct ResponseTrigger {
 
 /// A containment action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ResponseAction {
@@ -163,6 +174,7 @@ pub enum ResponseAction {
 
 /// Whether a response acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseMode {
     /// Records what it would have done, and does nothing.
@@ -173,6 +185,7 @@ pub enum ResponseMode {
 
 /// What a containment does when its record cannot be made durable first (promise P1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnrecordable {
     /// Acts all the same; the record follows, or its loss is counted.
@@ -184,6 +197,7 @@ pub enum OnUnrecordable {
 
 /// Falco's priorities, most severe first: `Emergency < Debug` in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// The system is unusable.

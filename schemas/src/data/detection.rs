@@ -5,13 +5,22 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::config::ResponseMode;
 use crate::ids::Sequence;
 use crate::time::Timestamp;
 use crate::token::Token;
 
 /// Rule fields that hold personal values: they enter `fields` as tokens and cannot enter otherwise. A policy may name more.
-pub const PERSONAL_FIELDS: &[&str] =
-    &["user.homedir", "user.loginname", "user.loginuid", "user.name", "user.shell", "user.uid", "proc.env", "proc.aenv"];
+pub const PERSONAL_FIELDS: &[&str] = &[
+    "user.homedir",
+    "user.loginname",
+    "user.loginuid",
+    "user.name",
+    "user.shell",
+    "user.uid",
+    "proc.env",
+    "proc.aenv",
+];
 
 fn personal_as_tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     let fields = BTreeMap::<String, String>::deserialize(deserializer)?;
@@ -137,17 +146,6 @@ pub struct ResponseSeen {
     pub action: String,
     /// Whether it does it.
     pub mode: ResponseMode,
-}
-
-/// Whether a response acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum ResponseMode {
-    /// It is recorded that it would have acted.
-    Observe,
-    /// It acts.
-    Enforce,
 }
 
 /// A containment is about to act. Durable before it does.
