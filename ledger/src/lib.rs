@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod dir;
 pub mod head;
 pub mod note;
+#[cfg(feature = "write")]
+pub mod producer;
 pub mod proof;
 pub mod tile;
 pub mod tree;
