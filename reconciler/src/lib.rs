@@ -1,1 +1,11 @@
-//! placeholder
+//! The control plane: watches a policy repo, builds releases, moves them through the rings, and takes what nodes record.
+//!
+//! What it is trusted for: ordering, and holding the ledger's key. Not for node records (nodes sign their heads), rules (nodes
+//! check who signed the commit), or history (nodes remember checkpoints). See ARCHITECTURE.md.
+//!
+//! Everything that decides is pure: [`rollout::plan`], [`state::State`], [`offer::desired`].
+#![forbid(unsafe_code)]
+
+pub mod offer;
+pub mod rollout;
+pub mod state;
