@@ -120,9 +120,8 @@ pub struct Ancestor {
     pub name: String,
     /// Path of its executable; empty when unknown.
     pub executable: String,
-    /// Its arguments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub arguments: Vec<String>,
+    /// Its name and arguments on one line; empty when unknown.
+    pub command: String,
 }
 
 /// A file in an event.
