@@ -1,1 +1,60 @@
-fn main() {}
+//! Tasks of this workspace that are not `cargo` itself: `cargo xtask <task>`.
+//!
+//! One module per task. A task prints what it does on standard error and exits 0, or 1 with "error: ..." and, where there
+//! is one, "hint: ...".
+
+mod ebpf;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of this workspace")]
+struct Xtask {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the kernel programs and the object that is committed
+    Ebpf(ebpf::Arguments),
+}
+
+/// A task's error with what to do about it.
+struct Failure {
+    error: Box<dyn std::error::Error>,
+    hint: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let result = match Xtask::parse().task {
+        Task::Ebpf(arguments) => {
+            ebpf::run(&root(), arguments).map_err(|error| Failure { hint: error.hint(), error: error.into() })
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("error: {}", failure.error);
+            let mut cause = failure.error.source();
+            while let Some(error) = cause {
+                eprint!(": {error}");
+                cause = error.source();
+            }
+            eprintln!();
+            if let Some(hint) = failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root: this crate's parent folder.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_path_buf()
+}
