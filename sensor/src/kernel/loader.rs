@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::programs::ProgramError;
+use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLinkId};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use cairn_rules::event::Event;
 use cairn_schemas::time::Clock;
@@ -175,6 +176,8 @@ pub struct Kernel {
     self_pid: u32,
     received: u64,
     malformed: u64,
+    /// Empty once stopped.
+    links: Vec<(&'static str, BtfTracePointLinkId)>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -216,10 +219,11 @@ impl Kernel {
             self_pid: if options.without_self { std::process::id() } else { 0 },
             received: 0,
             malformed: 0,
+            links: Vec::new(),
         };
         kernel.set_filter(options.open)?;
         kernel.set_clock();
-        attach(&mut kernel.programs)?;
+        kernel.links = attach(&mut kernel.programs)?;
         Ok(kernel)
     }
 
@@ -273,6 +277,22 @@ impl Kernel {
             family.skipped = self.skipped(family.kind);
         }
         Ok(Losses { families, received: self.received, malformed: self.malformed })
+    }
+
+    /// Detaches the programs. What lies in the ring can still be polled and the counters read, so that the last word on
+    /// losses is exact. Once is enough; again does nothing.
+    ///
+    /// # Errors
+    /// If a program cannot be detached; the others are.
+    pub fn stop(&mut self) -> Result<(), ProgramError> {
+        let mut result = Ok(());
+        for (name, link) in self.links.drain(..) {
+            if let Some(program) = self.programs.program_mut(name) {
+                let program: Result<&mut BtfTracePoint, ProgramError> = program.try_into();
+                result = result.and(program.and_then(|program| program.detach(link)));
+            }
+        }
+        result
     }
 
     /// Every process there is, read from `/proc`. Called after loading, so that none is missed in between.
@@ -354,16 +374,17 @@ fn load_object(object: &[u8], options: &Options, layout: &Layout) -> Result<Ebpf
         .map_err(LoadError::Object)
 }
 
-fn attach(programs: &mut Ebpf) -> Result<(), LoadError> {
+fn attach(programs: &mut Ebpf) -> Result<Vec<(&'static str, BtfTracePointLinkId)>, LoadError> {
     let btf = AyaBtf::from_sys_fs().map_err(LoadError::TypeInformation)?;
+    let mut links = Vec::with_capacity(PROGRAMS.len());
     for (name, tracepoint, _) in PROGRAMS {
         let refused = |source: ProgramError| LoadError::Program { program: name, tracepoint, source: Box::new(source) };
         let program: &mut BtfTracePoint =
             programs.program_mut(name).ok_or(LoadError::Incomplete(name))?.try_into().map_err(refused)?;
         program.load(tracepoint, &btf).map_err(refused)?;
-        program.attach().map_err(refused)?;
+        links.push((name, program.attach().map_err(refused)?));
     }
-    Ok(())
+    Ok(links)
 }
 
 /// Kernels before 5.11 count maps against the limit of locked memory, whose default is too small for the ring. If raising
