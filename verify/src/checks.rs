@@ -1,0 +1,129 @@
+//! Checks over records, in the order of the ledger.
+//!
+//! [`streams::Streams`] goes first: it says in whose name a record stands, and only a record that may stand there is shown to the
+//! others. A check keeps a state of its own, gets every such record once, and says at the end what is still open; a new record
+//! type that has rules of its own gets a check of its own, added to [`Checks`].
+
+pub(crate) mod containment;
+pub(crate) mod provenance;
+pub(crate) mod streams;
+
+use std::collections::BTreeMap;
+
+use cairn_ledger::note::VerifierKey;
+use cairn_schemas::data::LedgerOpened;
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::{NodeId, RecordIndex, TreeSize};
+use cairn_schemas::types::Role;
+
+use crate::facts::Facts;
+use crate::report::{Fault, FaultKind, Found};
+use crate::source::Source;
+use crate::tree::history::History;
+use containment::Containment;
+use provenance::Provenance;
+use streams::Streams;
+
+/// A record with its place.
+pub(crate) struct Entry<'a> {
+    pub(crate) index: RecordIndex,
+    pub(crate) leaf: Digest,
+    pub(crate) facts: &'a Facts,
+}
+
+impl Entry<'_> {
+    /// A fault at this record.
+    pub(crate) fn fault(&self, kind: FaultKind, reason: impl Into<String>) -> Fault {
+        Fault::new(kind, reason).at(self.index, &self.facts.stream, self.facts.sequence)
+    }
+}
+
+/// Who wrote a record, as the ledger itself tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    pub(crate) role: Role,
+    /// `None` for the ledger.
+    pub(crate) node: Option<NodeId>,
+}
+
+/// What a check may ask.
+pub(crate) struct Context<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) history: &'a mut History,
+    /// The origin of the checkpoint at hand.
+    pub(crate) origin: &'a str,
+    pub(crate) found: &'a mut Found,
+}
+
+impl Context<'_> {
+    /// The root of the first `size` records.
+    pub(crate) fn root(&mut self, size: TreeSize) -> Option<Digest> {
+        self.history.root(size, self.source)
+    }
+}
+
+/// Every check, and what they share.
+pub(crate) struct Checks {
+    pub(crate) streams: Streams,
+    pub(crate) provenance: Provenance,
+    pub(crate) containment: Containment,
+    pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) records: u64,
+    /// What record 0 says.
+    pub(crate) opened: Option<LedgerOpened>,
+}
+
+impl Checks {
+    pub(crate) fn new() -> Checks {
+        Checks {
+            streams: Streams::default(),
+            provenance: Provenance::default(),
+            containment: Containment::default(),
+            counts: BTreeMap::new(),
+            records: 0,
+            opened: None,
+        }
+    }
+
+    /// The next record.
+    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+        self.records += 1;
+        *self.counts.entry(entry.facts.kind.as_str().to_owned()).or_default() += 1;
+        if let Some(writer) = self.streams.record(entry, context) {
+            self.provenance.record(entry, &writer, context);
+            self.containment.record(entry, &self.streams, context);
+            if let crate::facts::Detail::LedgerOpened(opened) = &entry.facts.detail {
+                self.opened.get_or_insert_with(|| (**opened).clone());
+            }
+        }
+    }
+
+    /// A record that cannot be read: its leaf hash is all that is known.
+    pub(crate) fn unreadable(&mut self, leaf: Option<Digest>) {
+        self.streams.unreadable(leaf);
+    }
+
+    /// The ledger's end.
+    pub(crate) fn end(&mut self, context: &mut Context<'_>) {
+        self.streams.end(context);
+        self.containment.end(context);
+    }
+}
+
+/// What record 0 says of itself, checked against nothing but itself.
+pub(crate) fn check_opened(opened: &LedgerOpened, origin: &str) -> Result<VerifierKey, String> {
+    let expected = format!("{}/{}", opened.name, opened.volume);
+    if opened.volume != 1 {
+        return Err(format!("it opens volume {}; this is volume 1", opened.volume));
+    }
+    if expected != origin {
+        return Err(format!("it opens {expected:?}; the checkpoint is of {origin:?}"));
+    }
+    let key: VerifierKey = opened.ledger_key.parse().map_err(|error| format!("its ledger key: {error}"))?;
+    let root: VerifierKey = opened.root_key.parse().map_err(|error| format!("its root key: {error}"))?;
+    let root_name = format!("{}/root", opened.name);
+    if root.name() != root_name {
+        return Err(format!("its root key is named {:?}; expected {root_name:?}", root.name()));
+    }
+    Ok(key)
+}

@@ -1,0 +1,102 @@
+//! What the checks need of a record, taken out of it where it is parsed.
+//!
+//! Records are parsed on every core, and checked in order on one. What crosses is small, whatever the record holds.
+
+use cairn_schemas::data::{
+    ContainmentFinished, ContainmentRefused, ContainmentRequested, FleetObserved, LedgerOpened, NodeFellback,
+    NodeJoined, NodeLoaded, ReleaseBuilt, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld,
+    RolloutPromoted, RolloutSuperseded, StreamForked, StreamGap, StreamHead, StreamOpened, StreamRejected,
+};
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId};
+use cairn_schemas::record::{Record, RecordError};
+use cairn_schemas::time::Timestamp;
+use cairn_schemas::types::RecordType;
+
+/// A record, as far as checks look at it.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) stream: StreamId,
+    pub(crate) sequence: Sequence,
+    pub(crate) prevdigest: Digest,
+    pub(crate) kind: RecordType,
+    pub(crate) time: Timestamp,
+    pub(crate) release: Option<ReleaseRef>,
+    /// The first 128 bits of the `foreignid`'s SHA-256.
+    pub(crate) foreignid: Option<[u8; 16]>,
+    pub(crate) detail: Detail,
+}
+
+/// The payload, for the types that checks follow.
+#[derive(Debug)]
+pub(crate) enum Detail {
+    LedgerOpened(Box<LedgerOpened>),
+    Gap(StreamGap),
+    Forked(StreamForked),
+    Rejected(StreamRejected),
+    Opened(StreamOpened),
+    Head(Box<StreamHead>),
+    Observed(FleetObserved),
+    Built(Box<ReleaseBuilt>),
+    Joined(NodeJoined),
+    Loaded(NodeLoaded),
+    Fellback(NodeFellback),
+    /// The releases that a rollout record names.
+    Rollout {
+        releases: Vec<ReleaseRef>,
+        offered: bool,
+    },
+    /// The sequence of the detection.
+    Requested(Sequence),
+    /// The sequence of the request.
+    Finished(Sequence),
+    /// The sequence of the detection.
+    Refused(Sequence),
+    Other,
+}
+
+impl Facts {
+    /// Parses a record: canonical form, attributes, schema.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Facts, RecordError> {
+        let record = Record::parse(bytes)?;
+        let detail = detail(&record)?;
+        let Record { stream, sequence, prevdigest, kind, time, release, foreignid, .. } = record;
+        let foreignid = foreignid.and_then(|id| Digest::sha256(id.as_bytes()).as_bytes().first_chunk().copied());
+        Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, detail })
+    }
+}
+
+fn detail(record: &Record) -> Result<Detail, RecordError> {
+    let rollout = |releases| Detail::Rollout { releases, offered: false };
+    Ok(match record.kind {
+        RecordType::LedgerOpened => Detail::LedgerOpened(Box::new(record.data_as::<LedgerOpened>()?)),
+        RecordType::StreamGap => Detail::Gap(record.data_as::<StreamGap>()?),
+        RecordType::StreamForked => Detail::Forked(record.data_as::<StreamForked>()?),
+        RecordType::StreamRejected => Detail::Rejected(record.data_as::<StreamRejected>()?),
+        RecordType::StreamOpened => Detail::Opened(record.data_as::<StreamOpened>()?),
+        RecordType::StreamHead => Detail::Head(Box::new(record.data_as::<StreamHead>()?)),
+        RecordType::FleetObserved => Detail::Observed(record.data_as::<FleetObserved>()?),
+        RecordType::ReleaseBuilt => Detail::Built(Box::new(record.data_as::<ReleaseBuilt>()?)),
+        RecordType::NodeJoined => Detail::Joined(record.data_as::<NodeJoined>()?),
+        RecordType::NodeLoaded => Detail::Loaded(record.data_as::<NodeLoaded>()?),
+        RecordType::NodeFellback => Detail::Fellback(record.data_as::<NodeFellback>()?),
+        RecordType::RolloutEntered => {
+            Detail::Rollout { releases: vec![record.data_as::<RolloutEntered>()?.release], offered: true }
+        }
+        RecordType::RolloutAdvanced => rollout(vec![record.data_as::<RolloutAdvanced>()?.release]),
+        RecordType::RolloutHeld => rollout(vec![record.data_as::<RolloutHeld>()?.release]),
+        RecordType::RolloutPromoted => rollout(vec![record.data_as::<RolloutPromoted>()?.release]),
+        RecordType::RolloutSuperseded => {
+            let data = record.data_as::<RolloutSuperseded>()?;
+            rollout(vec![data.release, data.by])
+        }
+        RecordType::RolloutAborted => {
+            let data = record.data_as::<RolloutAborted>()?;
+            rollout(std::iter::once(data.release).chain(data.fallback).collect())
+        }
+        RecordType::ContainmentRequested => Detail::Requested(record.data_as::<ContainmentRequested>()?.detection),
+        RecordType::ContainmentFinished => Detail::Finished(record.data_as::<ContainmentFinished>()?.request),
+        RecordType::ContainmentRefused => Detail::Refused(record.data_as::<ContainmentRefused>()?.detection),
+        _ => Detail::Other,
+    })
+}
