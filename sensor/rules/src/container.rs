@@ -16,10 +16,7 @@ const RUNTIME_ID_LEN: usize = 64;
 /// monitor on the host, not the container. A path that ends in a short name given by hand (`ctr run … NAME`) is recognised
 /// under `/default/` and other containerd namespaces only by [`id_of_containerd_cgroup`].
 pub fn id_of_cgroup(cgroup: &[u8]) -> Option<Text> {
-    cgroup
-        .split(|byte| *byte == b'/')
-        .rev()
-        .find_map(id_of_component)
+    cgroup.split(|byte| *byte == b'/').rev().find_map(id_of_component)
 }
 
 /// As [`id_of_cgroup`], and also `/<namespace>/<name>`, what `ctr run` makes with cgroupfs, for a namespace the caller
@@ -28,23 +25,16 @@ pub fn id_of_containerd_cgroup(cgroup: &[u8], namespaces: &[&str]) -> Option<Tex
     if let Some(id) = id_of_cgroup(cgroup) {
         return Some(id);
     }
-    let mut components = cgroup
-        .split(|byte| *byte == b'/')
-        .filter(|component| !component.is_empty());
+    let mut components = cgroup.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
     let (namespace, name) = (components.next()?, components.next()?);
-    namespaces
-        .iter()
-        .any(|known| known.as_bytes() == namespace)
-        .then(|| Text::from(name))
+    namespaces.iter().any(|known| known.as_bytes() == namespace).then(|| Text::from(name))
 }
 
 fn id_of_component(component: &[u8]) -> Option<Text> {
     let component = component.strip_suffix(b".scope").unwrap_or(component);
     let start = component.len().checked_sub(RUNTIME_ID_LEN)?;
     let (prefix, id) = component.split_at(start);
-    let is_id = id
-        .iter()
-        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
+    let is_id = id.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte));
     let is_monitor = prefix.ends_with(b"conmon-");
     let is_bounded = prefix.is_empty() || matches!(prefix.last(), Some(b'-' | b':'));
     (is_id && is_bounded && !is_monitor).then(|| Text::from(&id[..CONTAINER_ID_LEN]))
@@ -68,11 +58,7 @@ mod tests {
             "/system.slice/containerd.service/kubepods-burstable-pod1:cri-containerd:ID",
         ] {
             let path = layout.replace("ID", ID);
-            assert_eq!(
-                id_of_cgroup(path.as_bytes()),
-                Some(Text::from("3f4a9c0b7d21")),
-                "{path}"
-            );
+            assert_eq!(id_of_cgroup(path.as_bytes()), Some(Text::from("3f4a9c0b7d21")), "{path}");
         }
     }
 
@@ -80,27 +66,16 @@ mod tests {
     fn the_host_is_no_container() {
         let monitor = format!("/machine.slice/libpod-conmon-{ID}.scope");
         let longer = format!("/x/0{ID}");
-        for path in [
-            "",
-            "/",
-            "/system.slice/ssh.service",
-            "/user.slice/user-0.slice/session-1.scope",
-            &monitor,
-            &longer,
-        ] {
+        for path in
+            ["", "/", "/system.slice/ssh.service", "/user.slice/user-0.slice/session-1.scope", &monitor, &longer]
+        {
             assert_eq!(id_of_cgroup(path.as_bytes()), None, "{path}");
         }
     }
 
     #[test]
     fn names_given_by_hand_to_containerd() {
-        assert_eq!(
-            id_of_containerd_cgroup(b"/default/web", &["default"]),
-            Some(Text::from("web"))
-        );
-        assert_eq!(
-            id_of_containerd_cgroup(b"/user.slice/web", &["default"]),
-            None
-        );
+        assert_eq!(id_of_containerd_cgroup(b"/default/web", &["default"]), Some(Text::from("web")));
+        assert_eq!(id_of_containerd_cgroup(b"/user.slice/web", &["default"]), None);
     }
 }

@@ -46,9 +46,7 @@ impl Text {
                     out.push(b'\\');
                     at += 2;
                 }
-                [b'\\', b'x', high, low, ..]
-                    if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-                {
+                [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                     out.push(hex_digit(*high) << 4 | hex_digit(*low));
                     at += 4;
                 }

@@ -1,0 +1,172 @@
+//! The right side of a comparison, ready to be tried.
+
+use std::collections::HashSet;
+
+use regex::bytes::Regex;
+
+use super::pattern::{Glob, PathTree, contains, contains_ignoring_case};
+use super::reader::Reader;
+use crate::condition::{Operator, Quantifier};
+use crate::engine::Context;
+use crate::fields::Value;
+
+/// A test of one value. Absence is handled before: a matcher sees values only.
+#[derive(Debug)]
+pub(crate) enum Matcher {
+    Exists,
+    Text(TextMatcher),
+    /// `!=` alone is not "not `=`" for several values: any that differs satisfies it.
+    Number(Ordering, i128),
+    NumberIn(HashSet<i128>),
+    Boolean {
+        expected: bool,
+    },
+    Quantified(Quantifier, Vec<Matcher>),
+    /// Compares with another field of the same event.
+    Other(Operator, Reader),
+}
+
+/// A test of a text.
+#[derive(Debug)]
+pub(crate) enum TextMatcher {
+    Equal(Box<[u8]>),
+    NotEqual(Box<[u8]>),
+    Less(Ordering, Box<[u8]>),
+    Contains(Box<[u8]>),
+    IContains(Box<[u8]>),
+    StartsWith(Box<[u8]>),
+    EndsWith(Box<[u8]>),
+    Glob(Glob),
+    Regex(Regex),
+    In(HashSet<Box<[u8]>>),
+    PMatch(PathTree),
+    /// A text that is a number, compared as one: event arguments.
+    Number(Ordering, i128),
+}
+
+/// How two values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ordering {
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+}
+
+impl Ordering {
+    pub(crate) fn of(operator: Operator) -> Option<Self> {
+        Some(match operator {
+            Operator::Equal => Self::Equal,
+            Operator::NotEqual => Self::NotEqual,
+            Operator::Less => Self::Less,
+            Operator::LessEqual => Self::LessEqual,
+            Operator::Greater => Self::Greater,
+            Operator::GreaterEqual => Self::GreaterEqual,
+            _ => return None,
+        })
+    }
+
+    fn holds<T: Ord + ?Sized>(self, left: &T, right: &T) -> bool {
+        match self {
+            Self::Equal => left == right,
+            Self::NotEqual => left != right,
+            Self::Less => left < right,
+            Self::LessEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterEqual => left >= right,
+        }
+    }
+}
+
+impl TextMatcher {
+    fn matches(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Equal(own) => text == &**own,
+            Self::NotEqual(own) => text != &**own,
+            Self::Less(ordering, own) => ordering.holds(text, own),
+            Self::Contains(part) => contains(text, part),
+            Self::IContains(part) => contains_ignoring_case(text, part),
+            Self::StartsWith(part) => text.starts_with(part),
+            Self::EndsWith(part) => text.ends_with(part),
+            Self::Glob(glob) => glob.matches(text),
+            Self::Regex(regex) => regex.is_match(text),
+            Self::In(set) => set.contains(text),
+            Self::PMatch(tree) => tree.matches(text),
+            Self::Number(ordering, own) => {
+                let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i128>().ok());
+                number.is_some_and(|number| ordering.holds(&number, own))
+            }
+        }
+    }
+}
+
+impl Matcher {
+    pub(crate) fn matches(&self, value: &Value<'_>, context: &Context<'_>) -> bool {
+        match self {
+            Self::Exists => true,
+            Self::Quantified(quantifier, each) => {
+                let mut satisfied = each.iter().filter(|matcher| matcher.matches(value, context));
+                match quantifier {
+                    Quantifier::OneOf => satisfied.next().is_some() && satisfied.next().is_none(),
+                    Quantifier::AnyOf => satisfied.next().is_some(),
+                    Quantifier::AllOf => !each.is_empty() && satisfied.count() == each.len(),
+                }
+            }
+            Self::Other(operator, reader) => {
+                reader.read(context).is_some_and(|other| compare(value, *operator, &other))
+            }
+            _ => self.matches_one(value),
+        }
+    }
+
+    fn matches_one(&self, value: &Value<'_>) -> bool {
+        match (self, value) {
+            (Self::Text(matcher), Value::Text(text)) => matcher.matches(text),
+            (Self::Text(matcher), Value::AnyText(texts)) => texts.iter().any(|text| matcher.matches(text)),
+            (Self::Number(ordering, own), Value::Number(number)) => ordering.holds(number, own),
+            (Self::Number(ordering, own), Value::AnyNumber(numbers)) => {
+                numbers.iter().any(|number| ordering.holds(number, own))
+            }
+            (Self::NumberIn(set), Value::Number(number)) => set.contains(number),
+            (Self::NumberIn(set), Value::AnyNumber(numbers)) => numbers.iter().any(|number| set.contains(number)),
+            (Self::Boolean { expected }, Value::Boolean(value)) => value == expected,
+            // Kinds are checked when a rule is compiled; a value of another kind satisfies nothing.
+            _ => false,
+        }
+    }
+}
+
+/// Compares two fields' values, each of several standing for any.
+fn compare(left: &Value<'_>, operator: Operator, right: &Value<'_>) -> bool {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) => {
+            Ordering::of(operator).is_some_and(|ordering| ordering.holds(left, right))
+        }
+        (Value::Boolean(left), Value::Boolean(right)) => {
+            Ordering::of(operator).is_some_and(|ordering| ordering.holds(left, right))
+        }
+        (Value::AnyText(texts), _) => texts.iter().any(|text| compare_text(text, operator, &right.as_text())),
+        (_, Value::AnyText(texts)) => texts.iter().any(|text| compare_text(&left.as_text(), operator, text)),
+        _ => compare_text(&left.as_text(), operator, &right.as_text()),
+    }
+}
+
+fn compare_text(left: &[u8], operator: Operator, right: &[u8]) -> bool {
+    match operator {
+        Operator::Contains => contains(left, right),
+        Operator::IContains => contains_ignoring_case(left, &right.to_ascii_lowercase()),
+        Operator::StartsWith => left.starts_with(right),
+        Operator::EndsWith => left.ends_with(right),
+        Operator::Glob => Glob::new(right, false).matches(left),
+        Operator::IGlob => Glob::new(right, true).matches(left),
+        Operator::In | Operator::Intersects => left == right,
+        Operator::PMatch => {
+            let mut tree = PathTree::default();
+            tree.insert(right);
+            tree.matches(left)
+        }
+        other => Ordering::of(other).is_some_and(|ordering| ordering.holds(left, right)),
+    }
+}

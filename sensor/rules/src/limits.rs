@@ -1,0 +1,37 @@
+//! Every bound of this crate. Rules come from a signed repo, but a mistake in one must not take a node down, and `cairn rules
+//! check` reads files nobody signed.
+
+/// Bytes of one rules file or replay file.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// Rules files loaded together.
+pub const FILES_MAX: usize = 1_024;
+/// YAML nodes of one file, counted after aliases are copied.
+pub const YAML_NODES_MAX: usize = 200_000;
+/// Nested YAML collections.
+pub const YAML_DEPTH_MAX: usize = 32;
+/// Rules in a set.
+pub const RULES_MAX: usize = 10_000;
+/// Bytes of one condition as written, appended parts included, macros and lists not yet put in.
+pub const CONDITION_BYTES_MAX: usize = 65_536;
+/// Nested parentheses and `not` of one condition, and nested macros (upstream's own limit for conditions is 100).
+pub const CONDITION_DEPTH_MAX: usize = 100;
+/// Checks and connectives of one rule once its macros are put in.
+pub const CONDITION_NODES_MAX: usize = 20_000;
+/// Values of one list, and of one `in (...)`, once lists are put in.
+pub const LIST_ITEMS_MAX: usize = 65_536;
+/// Values in all sets of one rule together, once lists are put in.
+pub const RULE_VALUES_MAX: usize = 262_144;
+/// Bytes of a regular expression's compiled program.
+pub const REGEX_SIZE_MAX: usize = 1 << 20;
+/// Bytes of an output template.
+pub const OUTPUT_BYTES_MAX: usize = 16_384;
+/// Fields of an output template.
+pub const OUTPUT_FIELDS_MAX: usize = 128;
+/// Values tuples of one exception.
+pub const EXCEPTION_VALUES_MAX: usize = 4_096;
+/// Problems kept of one load; the rest is counted, not kept.
+pub const PROBLEMS_MAX: usize = 1_000;
+/// Events of one replay case.
+pub const CASE_EVENTS_MAX: usize = 1_000;
+/// Ancestors a process can have in a replay case, and in an alert unless the engine's limits say less.
+pub const ANCESTRY_MAX: usize = 32;

@@ -1,0 +1,99 @@
+//! Loading rules files: everything that is wrong with all of them is reported at once, with its place and the remedy.
+//!
+//! The files are read in the order given, as Falco reads its `rules_files`: later ones append to, override, replace what earlier ones define.
+//! Differences from Falco, each on the strict or the kind side:
+//! - lists are put into the syntax tree, not into the text, so a list's name inside a quoted value stays text;
+//! - a load goes on after the first error, so that one run shows all;
+//! - a field or event type that Falco has and this engine does not supply is a warning: the check on it is false, and the
+//!   rule's blind spot is said.
+
+mod collect;
+mod exceptions;
+mod finish;
+mod reader;
+
+use serde::Serialize;
+
+use crate::limits::{FILE_BYTES_MAX, FILES_MAX};
+use crate::problem::{Code, Place, Problem, Reporter, Severity, Source};
+use crate::rule_set::RuleSet;
+
+/// The version of Falco's engine whose rule language this is; rules files may require it.
+pub const ENGINE_VERSION: (u64, u64, u64) = (0, 57, 0);
+
+/// Falco plugins whose fields this engine knows, with versions; rules files may require them.
+pub const PLUGIN_VERSIONS: [(&str, (u64, u64, u64)); 1] = [("container", (0, 4, 0))];
+
+/// A rules file: a path for messages, and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RulesFile<'a> {
+    /// The path as messages name it.
+    pub path: &'a str,
+    /// The whole text.
+    pub text: &'a str,
+}
+
+/// What came of a load.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The rules without errors. Use them only when there is no error at all: a set with a hole is not what was signed.
+    pub rules: RuleSet,
+    /// All problems, in order of file and line.
+    pub problems: Vec<Problem>,
+    /// Names of lists, macros and rules defined, for reports.
+    pub counts: Counts,
+}
+
+/// How much was defined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Rules, disabled ones included.
+    pub rules: usize,
+    /// Macros.
+    pub macros: usize,
+    /// Lists.
+    pub lists: usize,
+}
+
+impl Loaded {
+    /// Is there no error? Warnings are allowed.
+    pub fn is_ok(&self) -> bool {
+        self.errors().next().is_none()
+    }
+
+    /// The problems that stop the load.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Error)
+    }
+
+    /// The problems that do not.
+    pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Warning)
+    }
+}
+
+/// Loads rules files as one set.
+pub fn load(files: &[RulesFile<'_>]) -> Loaded {
+    let sources = files.iter().map(|file| Source { path: file.path, text: file.text }).collect();
+    let mut reporter = Reporter::new(sources);
+    let mut collector = collect::Collector::default();
+    if files.len() > FILES_MAX {
+        let message = format!("{} rules files, more than {FILES_MAX}", files.len());
+        reporter.error(Code::CairnLimit, Place::default(), "", message, None);
+    }
+    for (index, file) in files.iter().enumerate().take(FILES_MAX) {
+        if file.text.len() > FILE_BYTES_MAX {
+            let message = format!("the file has {} bytes, more than {FILE_BYTES_MAX}", file.text.len());
+            let hint = Some("divide it".to_owned());
+            reporter.error(Code::CairnLimit, Place { file: index, offset: 0 }, "", message, hint);
+            continue;
+        }
+        collector.file(index, file.text, &mut reporter);
+    }
+    let (rules, counts) = finish::finish(collector, &mut reporter);
+    let (mut problems, dropped) = reporter.finish();
+    if let (Some(last), true) = (problems.last_mut(), dropped > 0) {
+        last.message.push_str(&format!(" (and {dropped} more problems, not shown)"));
+    }
+    Loaded { rules, problems, counts }
+}

@@ -1,0 +1,486 @@
+//! Compiles what was collected: lists, then macros, then rules.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::collect::{Collector, ListDefinition, RuleDefinition};
+use super::reader::Joined;
+use super::{Counts, exceptions};
+use crate::compile::{self, CompileError, Compiled, MacroLookup, Scope, TypeSet};
+use crate::condition::{self, Expr, Word};
+use crate::limits::{CONDITION_DEPTH_MAX, LIST_ITEMS_MAX};
+use crate::output::Template;
+use crate::problem::{Code, Reporter};
+use crate::rule_set::{Rule, RuleSet, SUPPLIED_EVENTS};
+
+/// A rule that names more event types than this is as good as one that names none, says Falco.
+const EVENT_TYPES_MAX: usize = 100;
+
+/// The event sources rules may be for.
+const SOURCES: [&str; 1] = ["syscall"];
+
+pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (RuleSet, Counts) {
+    let counts = Counts {
+        rules: collector.rules.items.len(),
+        macros: collector.macros.items.len(),
+        lists: collector.lists.items.len(),
+    };
+    let lists = expand_lists(&collector, reporter);
+    let mut names = NamesInForce {
+        lists,
+        used_lists: HashSet::new(),
+        states: collector.macros.items.iter().map(|_| State::Unseen).collect(),
+        used_macros: HashSet::new(),
+        collector: &collector,
+        visibility: usize::MAX,
+        warnings: Vec::new(),
+        failed_roots: BTreeSet::new(),
+        depth: 0,
+        late: Vec::new(),
+    };
+    let mut rules = Vec::new();
+    let mut disabled = Vec::new();
+    let mut failed_users: HashMap<usize, Vec<bool>> = HashMap::new();
+    for definition in &collector.rules.items {
+        names.failed_roots.clear();
+        match rule(definition, &mut names, reporter) {
+            Some(rule) if definition.enabled => rules.push(rule),
+            _ => disabled.push(definition.name.value.clone()),
+        }
+        for root in std::mem::take(&mut names.failed_roots) {
+            failed_users.entry(root).or_default().push(definition.skip_if_unknown_filter);
+        }
+    }
+    let used_by_rules = names.used_macros.clone();
+    for index in 0..collector.macros.items.len() {
+        // What no rule uses is checked all the same: a rule will use it one day.
+        names.compile_macro(index);
+    }
+    report_macros(&mut names, &used_by_rules, &failed_users, reporter);
+    report_unused_lists(&collector, &names, reporter);
+    (RuleSet::new(rules, disabled), counts)
+}
+
+/// What names stand for while conditions are compiled.
+struct NamesInForce<'a> {
+    lists: HashMap<String, Arc<[Word]>>,
+    used_lists: HashSet<String>,
+    states: Vec<State>,
+    used_macros: HashSet<usize>,
+    collector: &'a Collector,
+    /// Macros first defined at or after this place in the order are not visible: that of the macro being compiled.
+    visibility: usize,
+    warnings: Vec<Warning>,
+    /// Macros whose own errors made the present condition fail.
+    failed_roots: BTreeSet<usize>,
+    depth: usize,
+    /// What was found in macros, to be reported at the end.
+    late: Vec<(usize, Late)>,
+}
+
+type Warning = (Range<usize>, String, Option<String>);
+
+enum Late {
+    Error(CompileError),
+    Parse(condition::ParseError),
+    Warning(Warning),
+}
+
+enum State {
+    Unseen,
+    Busy,
+    Done(Arc<Compiled>),
+    Failed { is_unknown_filter: bool, roots: BTreeSet<usize> },
+}
+
+impl NamesInForce<'_> {
+    fn compile_macro(&mut self, index: usize) {
+        if !matches!(self.states[index], State::Unseen) {
+            return;
+        }
+        let definition = &self.collector.macros.items[index];
+        self.states[index] = State::Busy;
+        let outer_visibility = std::mem::replace(&mut self.visibility, definition.visibility);
+        let outer_warnings = std::mem::take(&mut self.warnings);
+        let outer_roots = std::mem::take(&mut self.failed_roots);
+        self.depth += 1;
+        let outcome = self.macro_body(index, &definition.condition);
+        self.depth -= 1;
+        self.visibility = outer_visibility;
+        let warnings = std::mem::replace(&mut self.warnings, outer_warnings);
+        self.late.extend(warnings.into_iter().map(|warning| (index, Late::Warning(warning))));
+        let mut roots = std::mem::replace(&mut self.failed_roots, outer_roots);
+        self.states[index] = match outcome {
+            Ok(compiled) => State::Done(Arc::new(compiled)),
+            Err((is_own, is_unknown_filter)) => {
+                if is_own {
+                    roots.insert(index);
+                }
+                State::Failed { is_unknown_filter, roots }
+            }
+        };
+    }
+
+    /// The compiled macro, or whether it has errors of its own, and whether all are unknown fields or event types.
+    fn macro_body(&mut self, index: usize, text: &Joined) -> Result<Compiled, (bool, bool)> {
+        if self.depth > CONDITION_DEPTH_MAX {
+            let message = format!("more than {CONDITION_DEPTH_MAX} macros inside each other");
+            let error = CompileError {
+                span: 0..0,
+                message,
+                hint: None,
+                is_unknown_filter: false,
+                is_limit: true,
+                is_elsewhere: false,
+            };
+            self.late.push((index, Late::Error(error)));
+            return Err((true, false));
+        }
+        let expr = match condition::parse(&text.text()) {
+            Ok(expr) => expr,
+            Err(error) => {
+                self.late.push((index, Late::Parse(error)));
+                return Err((true, false));
+            }
+        };
+        compile::compile(&expr, self).map_err(|errors| {
+            let is_unknown_filter = errors.iter().all(|error| error.is_unknown_filter);
+            let is_own = errors.iter().any(|error| !error.is_elsewhere);
+            self.late.extend(
+                errors.into_iter().filter(|error| !error.is_elsewhere).map(|error| (index, Late::Error(error))),
+            );
+            (is_own, is_unknown_filter)
+        })
+    }
+}
+
+impl Scope for NamesInForce<'_> {
+    fn list(&mut self, name: &str) -> Option<Arc<[Word]>> {
+        let items = self.lists.get(name)?;
+        self.used_lists.insert(name.to_owned());
+        Some(Arc::clone(items))
+    }
+
+    fn macro_condition(&mut self, name: &str) -> MacroLookup {
+        let Some(index) = self.collector.macros.position(name) else { return MacroLookup::Unknown };
+        self.used_macros.insert(index);
+        if matches!(self.states[index], State::Busy) {
+            return MacroLookup::Loop;
+        }
+        if self.collector.macros.items[index].index >= self.visibility {
+            return MacroLookup::TooLate;
+        }
+        self.compile_macro(index);
+        match &self.states[index] {
+            State::Done(compiled) => MacroLookup::Found(Arc::clone(compiled)),
+            State::Failed { is_unknown_filter, roots } => {
+                self.failed_roots.extend(roots.iter().copied());
+                MacroLookup::Failed { is_unknown_filter: *is_unknown_filter }
+            }
+            State::Unseen | State::Busy => MacroLookup::Loop,
+        }
+    }
+
+    fn list_names(&self) -> Vec<String> {
+        self.lists.keys().cloned().collect()
+    }
+
+    fn macro_names(&self) -> Vec<String> {
+        self.collector.macros.names().map(str::to_owned).collect()
+    }
+
+    fn warn(&mut self, span: Range<usize>, message: String, hint: Option<String>) {
+        self.warnings.push((span, message, hint));
+    }
+}
+
+/// Every list's values, with the lists among its items put in.
+fn expand_lists(collector: &Collector, reporter: &mut Reporter<'_>) -> HashMap<String, Arc<[Word]>> {
+    let mut order: Vec<&ListDefinition> = collector.lists.items.iter().collect();
+    order.sort_by_key(|list| list.visibility);
+    let mut lists: HashMap<String, Arc<[Word]>> = HashMap::new();
+    for list in order {
+        let item_name = format!("list {:?}", list.name.value);
+        let mut words = Vec::new();
+        for item in &list.items {
+            let earlier = collector.lists.position(&item.value).map(|position| &collector.lists.items[position]);
+            if earlier.is_some_and(|earlier| earlier.index < list.visibility && earlier.name.value != list.name.value) {
+                // Changed after this list was, it is not expanded yet: take it as Falco does, as it is now.
+                match lists.get(&item.value) {
+                    Some(values) => words.extend(values.iter().cloned()),
+                    None => words.extend(own_words(collector, &item.value)),
+                }
+            } else {
+                words.extend(item_words(&item.value, item, &item_name, reporter));
+            }
+            if words.len() > LIST_ITEMS_MAX {
+                let message = format!("more than {LIST_ITEMS_MAX} values");
+                reporter.error(Code::CairnLimit, list.name.place(), &item_name, message, None);
+                words.truncate(LIST_ITEMS_MAX);
+                break;
+            }
+        }
+        lists.insert(list.name.value.clone(), words.into());
+    }
+    lists
+}
+
+/// The words of a list whose turn has not come, without lists inside it.
+fn own_words(collector: &Collector, name: &str) -> Vec<Word> {
+    let Some(position) = collector.lists.position(name) else { return Vec::new() };
+    let items = &collector.lists.items[position].items;
+    items.iter().map(|item| Word { text: item.value.clone(), quoted: true, span: 0..0 }).collect()
+}
+
+/// An item as words: what Falco's textual substitution makes of it. Blanks get it quotes, quotes of its own are taken off.
+fn item_words(text: &str, item: &super::reader::Scalar, list: &str, reporter: &mut Reporter<'_>) -> Vec<Word> {
+    let needs_quotes = text.contains([' ', '\t', '\n']) && !text.starts_with(['"', '\'']);
+    if needs_quotes || text.is_empty() {
+        return vec![Word { text: text.to_owned(), quoted: true, span: 0..0 }];
+    }
+    match condition::parse_words(text) {
+        // Once in the list they are values: a list of that name would have been put in before.
+        Ok(words) => words.into_iter().map(|word| Word { quoted: true, ..word }).collect(),
+        Err(error) => {
+            let hint = Some(format!("put it in quotes twice: '{}'", condition::quoted(text)));
+            let message = format!("the item is no value in a condition: {}", error.message);
+            reporter.error(Code::LoadErrValidate, item.place(), list, message, hint);
+            Vec::new()
+        }
+    }
+}
+
+fn rule(definition: &RuleDefinition, names: &mut NamesInForce<'_>, reporter: &mut Reporter<'_>) -> Option<Rule> {
+    let item = format!("rule {:?}", definition.name.value);
+    if !SOURCES.contains(&definition.source.value.as_str()) {
+        let message = format!("source `{}` is not known: the rule is skipped", definition.source.value);
+        let hint = Some(format!("sources are: {}", SOURCES.join(", ")));
+        reporter.warning(Code::LoadUnknownSource, definition.source.place(), &item, message, hint);
+        return None;
+    }
+    let condition_text = definition.condition.text();
+    let compiled = compile_text(&condition_text, &definition.condition, definition, &item, names, reporter);
+    let exceptions = compile_exceptions(definition, &item, names, reporter);
+    let template = template(definition, &item, reporter);
+    let (compiled, exceptions, template) = (compiled?, exceptions?, template?);
+    let compiled = match compile::all_but(compiled, exceptions) {
+        Ok(compiled) => compiled,
+        Err(error) => {
+            reporter.error(Code::CairnLimit, definition.name.place(), &item, error.message, error.hint);
+            return None;
+        }
+    };
+    report_event_types(definition, &compiled.types, &item, reporter);
+    let blind_fields = report_blind_spots(definition, &compiled, &template, &item, reporter);
+    let place = definition.name.place();
+    let (file, line) = reporter.file_and_line(place);
+    Some(Rule {
+        name: definition.name.value.clone(),
+        description: definition.description.text(),
+        priority: definition.priority,
+        tags: definition.tags.clone(),
+        source: definition.source.value.clone(),
+        output: definition.output.text(),
+        condition_text,
+        event_types: compiled.types.names(),
+        blind_fields,
+        file,
+        line,
+        condition: compiled.node,
+        template,
+    })
+}
+
+fn compile_text(
+    text: &str,
+    joined: &Joined,
+    definition: &RuleDefinition,
+    item: &str,
+    names: &mut NamesInForce<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Option<Compiled> {
+    match condition::parse(text) {
+        Ok(expr) => compile_expr(&expr, joined, definition, item, names, reporter),
+        Err(error) => {
+            let code = if error.is_limit { Code::CairnLimit } else { Code::LoadErrCompileCondition };
+            reporter.error(code, joined.place_at(error.offset, reporter), item, error.message, error.hint);
+            None
+        }
+    }
+}
+
+fn compile_expr(
+    expr: &Expr,
+    joined: &Joined,
+    definition: &RuleDefinition,
+    item: &str,
+    names: &mut NamesInForce<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Option<Compiled> {
+    let outcome = compile::compile(expr, names);
+    for (span, message, hint) in std::mem::take(&mut names.warnings) {
+        reporter.warning(Code::LoadCompileCondition, joined.place_at(span.start, reporter), item, message, hint);
+    }
+    let errors = match outcome {
+        Ok(compiled) => return Some(compiled),
+        Err(errors) => errors,
+    };
+    let is_forgiven = definition.skip_if_unknown_filter && errors.iter().all(|error| error.is_unknown_filter);
+    for error in errors {
+        let place = joined.place_at(error.span.start, reporter);
+        if is_forgiven {
+            let message = format!("{}: the rule is skipped", error.message);
+            reporter.warning(Code::LoadUnknownFilter, place, item, message, error.hint);
+        } else if !error.is_elsewhere {
+            reporter.error(code_of(&error), place, item, error.message, error.hint);
+        }
+    }
+    None
+}
+
+fn code_of(error: &CompileError) -> Code {
+    if error.is_limit { Code::CairnLimit } else { Code::LoadErrCompileCondition }
+}
+
+fn compile_exceptions(
+    definition: &RuleDefinition,
+    item: &str,
+    names: &mut NamesInForce<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Option<Vec<Compiled>> {
+    let mut all = Some(Vec::new());
+    for exception in &definition.exceptions {
+        let errors_before = reporter.error_count();
+        let Some(expr) = exceptions::condition(exception, item, reporter) else {
+            if reporter.error_count() > errors_before {
+                all = None;
+            }
+            continue;
+        };
+        let compiled = compile_expr(&expr, &exceptions::place(exception), definition, item, names, reporter);
+        match (&mut all, compiled) {
+            (Some(all), Some(compiled)) => all.push(compiled),
+            _ => all = None,
+        }
+    }
+    all
+}
+
+fn template(definition: &RuleDefinition, item: &str, reporter: &mut Reporter<'_>) -> Option<Template> {
+    match Template::parse(&definition.output.text()) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            let place = definition.output.place_at(error.offset, reporter);
+            if error.is_unknown_field && definition.skip_if_unknown_filter {
+                let message = format!("{}: the rule is skipped", error.message);
+                reporter.warning(Code::LoadUnknownFilter, place, item, message, error.hint);
+            } else {
+                let code = if error.is_limit { Code::CairnLimit } else { Code::LoadErrCompileOutput };
+                reporter.error(code, place, item, error.message, error.hint);
+            }
+            None
+        }
+    }
+}
+
+fn report_event_types(definition: &RuleDefinition, types: &TypeSet, item: &str, reporter: &mut Reporter<'_>) {
+    if definition.warn_evttypes && types.len() > EVENT_TYPES_MAX {
+        let message = "the condition does not say which event types it is for, so it is tried on each event";
+        let hint =
+            Some("begin it with a check such as `evt.type in (open, openat)` or a macro that has one".to_owned());
+        reporter.warning(Code::LoadNoEvttype, definition.condition.place_at(0, reporter), item, message, hint);
+    }
+    if types.is_empty() {
+        let message = "the condition can never hold: its event types exclude each other";
+        reporter.warning(Code::LoadCompileCondition, definition.condition.place_at(0, reporter), item, message, None);
+    }
+}
+
+/// Says what a rule asks for and will not get. The rule's fields that are not supplied are returned.
+fn report_blind_spots(
+    definition: &RuleDefinition,
+    compiled: &Compiled,
+    template: &Template,
+    item: &str,
+    reporter: &mut Reporter<'_>,
+) -> Vec<String> {
+    let mut blind: BTreeSet<String> = compiled.facts.blind_fields.clone();
+    let supplied = TypeSet::of(SUPPLIED_EVENTS);
+    let missing = compiled.types.intersection(&supplied.complement());
+    let mut parts = Vec::new();
+    if !compiled.types.is_full() && !missing.is_empty() && missing.len() <= EVENT_TYPES_MAX {
+        let only = if compiled.types.intersection(&supplied).is_empty() { ", so the rule can never alert" } else { "" };
+        parts.push(format!("events {} are not supplied{only}", missing.names().join(", ")));
+    }
+    if !blind.is_empty() {
+        let names: Vec<&str> = blind.iter().map(String::as_str).collect();
+        parts.push(format!("fields {} are not supplied: checks on them are false", names.join(", ")));
+    }
+    let shown: BTreeSet<String> =
+        template.blind_fields().filter(|name| !blind.contains(*name)).map(str::to_owned).collect();
+    if !shown.is_empty() {
+        let names: Vec<&str> = shown.iter().map(String::as_str).collect();
+        parts.push(format!("output fields {} are not supplied: they are printed as <NA>", names.join(", ")));
+    }
+    if !parts.is_empty() && definition.enabled {
+        reporter.warning(Code::CairnBlindSpot, definition.name.place(), item, parts.join("; "), None);
+    }
+    blind.extend(shown);
+    blind.into_iter().collect()
+}
+
+fn report_macros(
+    names: &mut NamesInForce<'_>,
+    used_by_rules: &HashSet<usize>,
+    failed_users: &HashMap<usize, Vec<bool>>,
+    reporter: &mut Reporter<'_>,
+) {
+    for (index, late) in std::mem::take(&mut names.late) {
+        let definition = &names.collector.macros.items[index];
+        let item = format!("macro {:?}", definition.name.value);
+        let place_at = |offset: usize, reporter: &Reporter<'_>| definition.condition.place_at(offset, reporter);
+        match late {
+            Late::Warning((span, message, hint)) => {
+                reporter.warning(Code::LoadCompileCondition, place_at(span.start, reporter), &item, message, hint);
+            }
+            Late::Parse(error) => {
+                let code = if error.is_limit { Code::CairnLimit } else { Code::LoadErrCompileCondition };
+                reporter.error(code, place_at(error.offset, reporter), &item, error.message, error.hint);
+            }
+            Late::Error(error) => {
+                // Every rule that uses it asked to be skipped for such a reason, and said so itself.
+                let users = failed_users.get(&index);
+                let is_forgiven =
+                    error.is_unknown_filter && users.is_some_and(|users| users.iter().all(|skips| *skips));
+                if !is_forgiven {
+                    reporter.error(
+                        code_of(&error),
+                        place_at(error.span.start, reporter),
+                        &item,
+                        error.message,
+                        error.hint,
+                    );
+                }
+            }
+        }
+    }
+    for (index, definition) in names.collector.macros.items.iter().enumerate() {
+        if !used_by_rules.contains(&index) && !names.used_macros.contains(&index) {
+            let item = format!("macro {:?}", definition.name.value);
+            reporter.warning(Code::LoadUnusedMacro, definition.name.place(), &item, "the macro is not used", None);
+        }
+    }
+}
+
+fn report_unused_lists(collector: &Collector, names: &NamesInForce<'_>, reporter: &mut Reporter<'_>) {
+    let in_lists: HashSet<&str> =
+        collector.lists.items.iter().flat_map(|list| list.items.iter().map(|item| item.value.as_str())).collect();
+    for list in &collector.lists.items {
+        let name = list.name.value.as_str();
+        if !names.used_lists.contains(name) && !in_lists.contains(name) {
+            let item = format!("list {name:?}");
+            reporter.warning(Code::LoadUnusedList, list.name.place(), &item, "the list is not used", None);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What is wrong with a rules file or a replay file, where, and how to put it right.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::limits::PROBLEMS_MAX;
+
+/// Does it stop the load?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The item cannot be used; the set is not loaded.
+    Error,
+    /// The set loads, and something in it does not do what it may seem to.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// The kind of problem. Those Falco has too carry its name for it; the `CAIRN_` ones are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum Code {
+    /// The file is too large, or not text.
+    LoadErrFileRead,
+    /// Not YAML.
+    LoadErrYamlParse,
+    /// YAML of the wrong shape.
+    LoadErrYamlValidate,
+    /// A condition that does not parse, or does not fit its fields.
+    LoadErrCompileCondition,
+    /// An output template with an unknown field, or malformed.
+    LoadErrCompileOutput,
+    /// Items that do not fit each other: unknown names, loops, versions.
+    LoadErrValidate,
+    /// The rule's `source` is none we have: the rule is skipped.
+    LoadUnknownSource,
+    /// The rule does not name event types, so it is tried on each event.
+    LoadNoEvttype,
+    /// An unknown field or event type in a rule with `skip-if-unknown-filter`: the rule is skipped.
+    LoadUnknownFilter,
+    /// A macro no rule uses.
+    LoadUnusedMacro,
+    /// A list nothing uses.
+    LoadUnusedList,
+    /// An item that is none of those a rules file has.
+    LoadUnknownItem,
+    /// A form that Falco has replaced by another.
+    LoadDeprecatedItem,
+    /// An appended exception without values.
+    LoadAppendNoValues,
+    /// Two exceptions of one rule with one name.
+    LoadExceptionNameNotUnique,
+    /// A macro whose name no condition can refer to.
+    LoadInvalidMacroName,
+    /// A list whose name no condition can refer to.
+    LoadInvalidListName,
+    /// A condition that does less than it seems to.
+    LoadCompileCondition,
+    /// A key that means nothing here.
+    LoadUnknownKey,
+    /// The rule needs fields or event types the sensor does not supply yet: it sees less than it says, or nothing.
+    CairnBlindSpot,
+    /// A replay case that is malformed.
+    CairnReplayCase,
+    /// A limit was passed.
+    CairnLimit,
+}
+
+impl Code {
+    /// The name as it is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LoadErrFileRead => "LOAD_ERR_FILE_READ",
+            Self::LoadErrYamlParse => "LOAD_ERR_YAML_PARSE",
+            Self::LoadErrYamlValidate => "LOAD_ERR_YAML_VALIDATE",
+            Self::LoadErrCompileCondition => "LOAD_ERR_COMPILE_CONDITION",
+            Self::LoadErrCompileOutput => "LOAD_ERR_COMPILE_OUTPUT",
+            Self::LoadErrValidate => "LOAD_ERR_VALIDATE",
+            Self::LoadUnknownSource => "LOAD_UNKNOWN_SOURCE",
+            Self::LoadNoEvttype => "LOAD_NO_EVTTYPE",
+            Self::LoadUnknownFilter => "LOAD_UNKNOWN_FILTER",
+            Self::LoadUnusedMacro => "LOAD_UNUSED_MACRO",
+            Self::LoadUnusedList => "LOAD_UNUSED_LIST",
+            Self::LoadUnknownItem => "LOAD_UNKNOWN_ITEM",
+            Self::LoadDeprecatedItem => "LOAD_DEPRECATED_ITEM",
+            Self::LoadAppendNoValues => "LOAD_APPEND_NO_VALUES",
+            Self::LoadExceptionNameNotUnique => "LOAD_EXCEPTION_NAME_NOT_UNIQUE",
+            Self::LoadInvalidMacroName => "LOAD_INVALID_MACRO_NAME",
+            Self::LoadInvalidListName => "LOAD_INVALID_LIST_NAME",
+            Self::LoadCompileCondition => "LOAD_COMPILE_CONDITION",
+            Self::LoadUnknownKey => "LOAD_UNKNOWN_KEY",
+            Self::CairnBlindSpot => "CAIRN_BLIND_SPOT",
+            Self::CairnReplayCase => "CAIRN_REPLAY_CASE",
+            Self::CairnLimit => "CAIRN_LIMIT",
+        }
+    }
+}
+
+/// One problem. `Display` gives it on several lines, with the source line and a mark under the column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Does it stop the load?
+    pub severity: Severity,
+    /// What kind it is.
+    pub code: Code,
+    /// The file's path as the caller gave it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The item it is in, such as `rule "Shell in container"`; empty when in none.
+    pub item: String,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// How to put it right, where we can say.
+    pub hint: Option<String>,
+    /// The source line, cut to a screen's width around the column; empty when there is none.
+    pub snippet: String,
+    /// Where in `snippet` the problem is, in characters from 0.
+    pub snippet_column: usize,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}[{}]: {}\n  --> {}:{}:{}",
+            self.severity,
+            self.code.as_str(),
+            self.message,
+            self.file,
+            self.line,
+            self.column
+        )?;
+        if !self.item.is_empty() {
+            write!(formatter, " in {}", self.item)?;
+        }
+        if !self.snippet.is_empty() {
+            let number = self.line.to_string();
+            let margin = " ".repeat(number.len());
+            let indent = " ".repeat(self.snippet_column);
+            write!(formatter, "\n {number} | {}\n {margin} | {indent}^", self.snippet)?;
+        }
+        match &self.hint {
+            Some(hint) => write!(formatter, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All problems as `cairn rules check` prints them, errors first, each followed by an empty line, then a count.
+pub fn render(problems: &[Problem]) -> String {
+    let mut ordered: Vec<&Problem> = problems.iter().collect();
+    ordered.sort_by_key(|problem| problem.severity);
+    let mut out = String::new();
+    for problem in &ordered {
+        out.push_str(&format!("{problem}\n\n"));
+    }
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let warnings = problems.len() - errors;
+    out.push_str(&format!("{errors} error(s), {warnings} warning(s)\n"));
+    out
+}
+
+/// A place in one of the files of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    /// Which file, in the order given.
+    pub(crate) file: usize,
+    /// Byte offset in its text.
+    pub(crate) offset: usize,
+}
+
+/// A file being loaded, as far as reporting needs it.
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) text: &'a str,
+}
+
+/// Collects the problems of one load, turning places into lines and columns.
+pub(crate) struct Reporter<'a> {
+    sources: Vec<Source<'a>>,
+    problems: Vec<Problem>,
+    dropped: usize,
+}
+
+/// Characters of a source line kept in a problem.
+const SNIPPET_LEN_MAX: usize = 100;
+
+impl<'a> Reporter<'a> {
+    pub(crate) fn new(sources: Vec<Source<'a>>) -> Self {
+        Self { sources, problems: Vec::new(), dropped: 0 }
+    }
+
+    pub(crate) fn source(&self, file: usize) -> &'a str {
+        self.sources.get(file).map_or("", |source| source.text)
+    }
+
+    pub(crate) fn error(
+        &mut self,
+        code: Code,
+        place: Place,
+        item: &str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.add(Severity::Error, code, place, item, message.into(), hint);
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        code: Code,
+        place: Place,
+        item: &str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.add(Severity::Warning, code, place, item, message.into(), hint);
+    }
+
+    pub(crate) fn error_count(&self) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
+
+    fn add(&mut self, severity: Severity, code: Code, place: Place, item: &str, message: String, hint: Option<String>) {
+        // Errors are kept over warnings: a set with an error must never look clean because the list was full.
+        if self.problems.len() >= PROBLEMS_MAX {
+            self.dropped += 1;
+            let Some(victim) = self.problems.iter().rposition(|problem| problem.severity == Severity::Warning) else {
+                return;
+            };
+            if severity == Severity::Warning {
+                return;
+            }
+            self.problems.remove(victim);
+        }
+        let (line, column, snippet, snippet_column) = self.locate(place);
+        let file = self.sources.get(place.file).map_or("", |source| source.path).to_owned();
+        self.problems.push(Problem {
+            severity,
+            code,
+            file,
+            line,
+            column,
+            item: item.to_owned(),
+            message,
+            hint,
+            snippet,
+            snippet_column,
+        });
+    }
+
+    pub(crate) fn file_and_line(&self, place: Place) -> (String, usize) {
+        let path = self.sources.get(place.file).map_or("", |source| source.path);
+        (path.to_owned(), self.locate(place).0)
+    }
+
+    fn locate(&self, place: Place) -> (usize, usize, String, usize) {
+        let text = self.source(place.file);
+        let mut offset = place.offset.min(text.len());
+        while !text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &text[..offset];
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = before[line_start..].chars().count();
+        let whole: Vec<char> = text[line_start..].lines().next().unwrap_or("").chars().collect();
+        let from = column.saturating_sub(SNIPPET_LEN_MAX * 3 / 4).min(whole.len());
+        let to = (from + SNIPPET_LEN_MAX).min(whole.len());
+        // A tab would move the mark; other control characters could move the cursor.
+        let snippet: String = whole[from..to].iter().map(|c| if c.is_control() { ' ' } else { *c }).collect();
+        (line, column + 1, snippet, column - from)
+    }
+
+    /// The problems in order of file and place, and how many more there were than fit.
+    pub(crate) fn finish(mut self) -> (Vec<Problem>, usize) {
+        let order: Vec<String> = self.sources.iter().map(|source| source.path.to_owned()).collect();
+        self.problems.sort_by_key(|problem| {
+            let file = order.iter().position(|path| *path == problem.file);
+            (file, problem.line, problem.column, problem.severity)
+        });
+        (self.problems, self.dropped)
+    }
+}

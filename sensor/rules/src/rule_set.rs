@@ -1,0 +1,85 @@
+//! A set of compiled rules, indexed by event type.
+
+use std::sync::Arc;
+
+use crate::alert::Priority;
+use crate::compile::Node;
+use crate::event::Event;
+use crate::output::Template;
+
+/// The events an engine is given today, by the names rules use.
+pub const SUPPLIED_EVENTS: [&str; 8] =
+    ["execve", "execveat", "clone", "procexit", "open", "openat", "openat2", "creat"];
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name, unique in the set.
+    pub name: String,
+    /// What it detects, in the author's words.
+    pub description: String,
+    /// How much its alerts matter.
+    pub priority: Priority,
+    /// Its tags, sorted.
+    pub tags: Vec<String>,
+    /// The event source it is for: `syscall`.
+    pub source: String,
+    /// Its output template as written.
+    pub output: String,
+    /// Its condition as written, appended parts included.
+    pub condition_text: String,
+    /// The event types it can hold for, whether supplied or not; every one when it does not say.
+    pub event_types: Vec<&'static str>,
+    /// Fields its condition or output needs that are not supplied: checks on them are false.
+    pub blind_fields: Vec<String>,
+    /// The file it is defined in.
+    pub file: String,
+    /// The line there.
+    pub line: usize,
+    pub(crate) condition: Arc<Node>,
+    pub(crate) template: Template,
+}
+
+/// Rules in the order they are defined. Cheap to share: put it into an `Arc`.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    disabled: Vec<String>,
+    by_type: [Vec<usize>; SUPPLIED_EVENTS.len()],
+}
+
+impl RuleSet {
+    pub(crate) fn new(rules: Vec<Rule>, disabled: Vec<String>) -> Self {
+        let by_type = std::array::from_fn(|slot| {
+            let concerned = |rule: &Rule| rule.event_types.contains(&SUPPLIED_EVENTS[slot]);
+            rules.iter().enumerate().filter(|(_, rule)| concerned(rule)).map(|(index, _)| index).collect()
+        });
+        Self { rules, disabled, by_type }
+    }
+
+    /// The enabled rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// A rule by name.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Names of rules that are defined and not enabled, or skipped because of a source or field that is not known.
+    pub fn disabled(&self) -> &[String] {
+        &self.disabled
+    }
+
+    /// Supplied event types that some rule wants, so that a sensor can leave the others in the kernel.
+    pub fn wanted_events(&self) -> impl Iterator<Item = &'static str> {
+        SUPPLIED_EVENTS.into_iter().zip(&self.by_type).filter(|(_, rules)| !rules.is_empty()).map(|(name, _)| name)
+    }
+
+    pub(crate) fn for_event(&self, event: &Event) -> impl Iterator<Item = &Rule> {
+        let slot = SUPPLIED_EVENTS.iter().position(|name| *name == event.type_name());
+        let indices = slot.map_or(&[][..], |slot| &self.by_type[slot]);
+        indices.iter().map(|index| &self.rules[*index])
+    }
+}
