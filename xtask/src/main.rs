@@ -4,6 +4,7 @@
 //! is one, "hint: ...".
 
 mod ebpf;
+mod schemas;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ struct Xtask {
 enum Task {
     /// Build the kernel programs and the object that is committed
     Ebpf(ebpf::Arguments),
+    /// Write schemas/v1 from the types
+    Schemas,
 }
 
 /// A task's error with what to do about it.
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Ebpf(arguments) => {
             ebpf::run(&root(), arguments).map_err(|error| Failure { hint: error.hint(), error: error.into() })
         }
+        Task::Schemas => schemas::run(&root()).map_err(|error| Failure { hint: None, error: error.into() }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
