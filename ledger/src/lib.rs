@@ -7,10 +7,24 @@
 
 pub mod checkpoint;
 pub mod dir;
+#[cfg(feature = "write")]
+mod disk;
+#[cfg(feature = "write")]
+mod durable;
+#[cfg(all(test, feature = "write"))]
+mod fixture;
 pub mod head;
+#[cfg(feature = "write")]
+mod integrate;
 pub mod note;
 #[cfg(feature = "write")]
 pub mod producer;
 pub mod proof;
+#[cfg(feature = "write")]
+mod streams;
 pub mod tile;
 pub mod tree;
+#[cfg(feature = "write")]
+mod wal;
+#[cfg(feature = "write")]
+pub mod writer;

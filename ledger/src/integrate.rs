@@ -1,0 +1,304 @@
+//! From durable records to tiles and a signed checkpoint.
+//!
+//! [`Integrator::publish`] is the one function that writes what the world sees of a ledger, and recovery runs the same one. It is
+//! given records that are durable in the write-ahead log, so every file it makes follows from them: after a crash anywhere in it the same
+//! bytes are made again. It holds the right edge of the tree, and changes its own state only when everything is durable.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::{RecordIndex, TreeSize};
+use cairn_schemas::time::Timestamp;
+use thiserror::Error;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::dir::{CHECKPOINT_FILE, numbered_path};
+use crate::disk::Disk;
+use crate::durable::{self, Folders, NewFile};
+use crate::note::NoteSigner;
+use crate::streams::Written;
+use crate::tile::{
+    TILE_WIDTH, TileError, TileId, TileKind, decode_entries, decode_hashes, encode_entry, encode_hashes, fold,
+};
+use crate::tree::Frontier;
+
+/// Most records that one checkpoint adds; a longer backlog gets checkpoints on its way.
+pub(crate) const PUBLISH_RECORDS_MAX: usize = 16_384;
+/// While a ledger grows, a numbered checkpoint is kept at least this often. One is kept as well for every proof that was handed
+/// out, at the first checkpoint after opening, and at closing.
+pub(crate) const KEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// A checkpoint that is durable in the ledger's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedCheckpoint {
+    /// The signed note.
+    pub bytes: Vec<u8>,
+    /// How many records it covers.
+    pub size: TreeSize,
+    /// The root of their tree.
+    pub root: Digest,
+}
+
+/// Why nothing was published. The integrator is where it was.
+#[derive(Debug, Error)]
+pub(crate) enum PublishError {
+    #[error("cannot write the ledger's files")]
+    Io(#[from] io::Error),
+    #[error("{path} exists with other bytes than the records determine")]
+    Conflict { path: String },
+    #[error(transparent)]
+    Note(#[from] crate::note::NoteError),
+}
+
+/// Why published files cannot be built upon.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EdgeError {
+    /// The system could not read a file.
+    #[error("cannot read {file}")]
+    Read {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The checkpoint is malformed, of another ledger, or not signed by this ledger's key.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A bundle is malformed.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+    /// The records do not hash to the root that was signed.
+    #[error("the {size} records under `tile/entries/` hash to {actual}, and the checkpoint says {expected}{}", damaged(.first))]
+    Root {
+        /// The checkpoint's size.
+        size: TreeSize,
+        /// The checkpoint's root.
+        expected: Digest,
+        /// The records' root.
+        actual: Digest,
+        /// The first record whose hash under `tile/0/` is another one, where there is one.
+        first: Option<RecordIndex>,
+    },
+}
+
+fn damaged(first: &Option<RecordIndex>) -> String {
+    first.map_or_else(String::new, |index| format!("; record {index} is the first that differs from `tile/0/`"))
+}
+
+/// The right edge: of each tile level the hashes that do not fill a tile, and of the records the bundle that is not full.
+#[derive(Clone, Default)]
+struct Edge {
+    tree: Frontier,
+    levels: Vec<Vec<Digest>>,
+    bundle: Vec<u8>,
+}
+
+impl Edge {
+    fn size(&self) -> TreeSize {
+        self.tree.size()
+    }
+
+    /// Appends a record; tiles that it fills go to `full`.
+    fn push(&mut self, record: &[u8], leaf: Digest, full: &mut impl FnMut(TileId, Vec<u8>)) {
+        let index = self.size().0;
+        self.tree.push(leaf);
+        encode_entry(&mut self.bundle, record);
+        let mut hash = leaf;
+        for level in 0.. {
+            if self.levels.len() == level {
+                self.levels.push(Vec::with_capacity(TILE_WIDTH as usize));
+            }
+            let hashes = &mut self.levels[level];
+            hashes.push(hash);
+            if hashes.len() < TILE_WIDTH as usize {
+                return;
+            }
+            if level == 0 {
+                full(TileId::full(TileKind::Entries, index / TILE_WIDTH), std::mem::take(&mut self.bundle));
+            }
+            let number = index >> (8 * (level as u32 + 1));
+            full(TileId::full(TileKind::Hashes(level as u8), number), encode_hashes(hashes));
+            hash = fold(hashes);
+            hashes.clear();
+        }
+    }
+}
+
+/// See the module's words. Owned by the one thread that publishes.
+pub(crate) struct Integrator {
+    disk: Arc<dyn Disk>,
+    folders: Folders,
+    signer: NoteSigner,
+    edge: Edge,
+    kept_at: Option<Timestamp>,
+}
+
+impl Integrator {
+    /// Of a ledger that has no record yet.
+    pub(crate) fn empty(disk: Arc<dyn Disk>, signer: NoteSigner) -> Integrator {
+        Integrator { disk, folders: Folders::default(), signer, edge: Edge::default(), kept_at: None }
+    }
+
+    /// Takes up the ledger that `checkpoint` covers. Every record is read, handed to `each`, and hashed: nothing is built upon
+    /// unless all records hash to the root that this ledger's key signed.
+    ///
+    /// # Errors
+    /// [`EdgeError`], or what `each` says.
+    pub(crate) fn recover<E: From<EdgeError>>(
+        disk: Arc<dyn Disk>,
+        signer: NoteSigner,
+        checkpoint: &[u8],
+        mut each: impl FnMut(RecordIndex, &[u8], Digest) -> Result<(), E>,
+    ) -> Result<(Integrator, PublishedCheckpoint), E> {
+        let keys = [signer.verifier().clone()];
+        let Checkpoint { size, root, .. } =
+            Checkpoint::verify(checkpoint, signer.verifier().name(), &keys).map_err(EdgeError::from)?;
+        let mut edge = Edge::default();
+        let mut refused = None;
+        for number in 0..size.0.div_ceil(TILE_WIDTH) {
+            let tile = TileId::in_tree(TileKind::Entries, number, size).expect("invariant: the tree has this bundle");
+            let (held, bytes) = read_tile(&*disk, tile)?;
+            let records = decode_entries(held, &bytes).map_err(EdgeError::from)?;
+            for record in records.into_iter().take(usize::from(tile.width())) {
+                let leaf = Digest::leaf(record);
+                if refused.is_none() {
+                    refused = each(RecordIndex(edge.size().0), record, leaf).err();
+                }
+                edge.push(record, leaf, &mut |_, _| {});
+            }
+        }
+        // Damage is the better explanation for a record that makes no sense.
+        if edge.tree.root() != root {
+            let first = first_damaged(&*disk, size);
+            return Err(EdgeError::Root { size, expected: root, actual: edge.tree.root(), first }.into());
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        let published = PublishedCheckpoint { bytes: checkpoint.to_vec(), size, root };
+        Ok((Integrator { disk, folders: Folders::default(), signer, edge, kept_at: None }, published))
+    }
+
+    /// How many records are published.
+    pub(crate) fn size(&self) -> TreeSize {
+        self.edge.size()
+    }
+
+    /// Publishes the records that follow the published ones. They are durable in the write-ahead log; `keep` asks for a
+    /// numbered checkpoint.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing changed for the integrator; any of the files may be there. Calling again with at least these
+    /// records is safe.
+    pub(crate) fn publish(
+        &mut self,
+        records: &[Written],
+        keep: bool,
+        now: Timestamp,
+    ) -> Result<PublishedCheckpoint, PublishError> {
+        let before = &self.edge;
+        let mut edge = self.edge.clone();
+        let mut files: Vec<NewFile> = Vec::new();
+
+        // 1. Tiles that the records fill, and the partial ones at the new right edge.
+        let mut superseded: Vec<TileId> = Vec::new();
+        for (record, leaf) in records {
+            edge.push(record, *leaf, &mut |tile, bytes| {
+                if let Some(partial) = TileId::in_tree(tile.kind(), tile.index(), before.size()) {
+                    superseded.push(partial);
+                }
+                files.push(NewFile { path: tile.to_string(), bytes });
+            });
+        }
+        let size = edge.size();
+        for (level, hashes) in edge.levels.iter().enumerate() {
+            let kind = TileKind::Hashes(level as u8);
+            let grown = size.0 >> (8 * level as u32) > before.size().0 >> (8 * level as u32);
+            if let Some(tile) = TileId::in_tree(kind, size.0 >> (8 * (level as u32 + 1)), size)
+                && grown
+            {
+                files.push(NewFile { path: tile.to_string(), bytes: encode_hashes(hashes) });
+            }
+        }
+        if let Some(tile) = TileId::in_tree(TileKind::Entries, size.0 / TILE_WIDTH, size)
+            && size > before.size()
+        {
+            files.push(NewFile { path: tile.to_string(), bytes: edge.bundle.clone() });
+        }
+
+        // 2. What was published never changes. Files can be there only from an attempt that a crash or an error cut short, with the same
+        //    bytes, since both follow from the same durable records. They are written again all the same: that attempt's sync may
+        //    be the one that failed.
+        for file in &files {
+            match self.disk.read(&file.path) {
+                Ok(bytes) if bytes != file.bytes => return Err(PublishError::Conflict { path: file.path.clone() }),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        // A crash in here leaves tiles that no checkpoint speaks of. Readers ignore them, and recovery makes them again.
+        durable::write_files(&*self.disk, &mut self.folders, &files)?;
+
+        // 3. Partial tiles whose full tile is durable now. Readers of an older checkpoint find the full tile in their place. This comes
+        //    before the checkpoint, so that recovery, which starts from the old one, finishes what a crash in here leaves undone.
+        for partial in superseded {
+            durable::remove_folder(&*self.disk, &mut self.folders, &partial.partial_folder())?;
+        }
+
+        // 4. The checkpoint, signed over records and tiles that are durable. A crash before this leaves the old checkpoint, with all its
+        //    tiles; a crash after it leaves the new one. A numbered one may be there before `checkpoint` itself: it is as true.
+        let checkpoint = Checkpoint { origin: self.signer.verifier().name().to_owned(), size, root: edge.tree.root() };
+        let bytes = checkpoint.sign(&self.signer)?;
+        let keep = keep || self.kept_at.is_none_or(|kept| now < kept || now.since(kept) >= KEEP_INTERVAL);
+        let mut heads = vec![NewFile { path: CHECKPOINT_FILE.to_owned(), bytes: bytes.clone() }];
+        if keep {
+            heads.push(NewFile { path: numbered_path(size), bytes: bytes.clone() });
+        }
+        durable::write_files(&*self.disk, &mut self.folders, &heads)?;
+
+        // 5. From here on the records are published: waiters are told, and the log may forget them.
+        if keep {
+            self.kept_at = Some(now);
+        }
+        self.edge = edge;
+        Ok(PublishedCheckpoint { bytes, size, root: checkpoint.root })
+    }
+}
+
+/// The first record that does not have the hash that stands in its level-0 tile.
+fn first_damaged(disk: &dyn Disk, size: TreeSize) -> Option<RecordIndex> {
+    (0..size.0.div_ceil(TILE_WIDTH)).find_map(|number| {
+        let (held, bytes) = read_tile(disk, TileId::in_tree(TileKind::Entries, number, size)?).ok()?;
+        let hashes = read_hashes(disk, TileId::in_tree(TileKind::Hashes(0), number, size)?).ok()?;
+        let records = decode_entries(held, &bytes).ok()?;
+        let position = records.iter().zip(hashes).position(|(record, hash)| Digest::leaf(record) != hash)?;
+        Some(RecordIndex(number * TILE_WIDTH + position as u64))
+    })
+}
+
+/// The bytes of a tile, or of the full tile in the place of a partial one that was deleted; and which of the two they are.
+pub(crate) fn read_tile(disk: &dyn Disk, tile: TileId) -> Result<(TileId, Vec<u8>), EdgeError> {
+    let read = |tile: TileId| {
+        let file = tile.to_string();
+        disk.read(&file).map_err(|source| EdgeError::Read { file, source })
+    };
+    match read(tile) {
+        Err(missing @ EdgeError::Read { .. }) if tile.is_partial() => {
+            let full = tile.to_full();
+            read(full).map(|bytes| (full, bytes)).map_err(|_| missing)
+        }
+        bytes => bytes.map(|bytes| (tile, bytes)),
+    }
+}
+
+/// The hashes of a tile, as [`read_tile`] finds it.
+pub(crate) fn read_hashes(disk: &dyn Disk, tile: TileId) -> Result<Vec<Digest>, EdgeError> {
+    let (held, bytes) = read_tile(disk, tile)?;
+    let mut hashes = decode_hashes(held, &bytes)?;
+    hashes.truncate(usize::from(tile.width()));
+    Ok(hashes)
+}

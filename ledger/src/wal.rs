@@ -1,0 +1,415 @@
+//! The write-ahead log: where a record is acknowledged.
+//!
+//! A group commit is one write into a preallocated segment and one `fdatasync`. When that returned, the group's records are
+//! acknowledged; tiles and checkpoints follow from them and can be made again. Bytes on disk (`ledger/FORMAT.md`, Write-ahead log):
+//! a segment is `wal/<first index, 20 digits>.wal`, its header 64 bytes, then frames, then zeros or, in a segment that was used before, older
+//! frames with smaller indexes.
+//!
+//! A group is all or nothing. A crash while it is written leaves some of its sectors: the group is *torn*, was never acknowledged, and
+//! is cut off. What looks torn but is followed by a frame of a later group was acknowledged and is damaged; then nothing is
+//! cut off, and opening fails. Nothing here knows what a record is.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::RecordIndex;
+use thiserror::Error;
+
+use crate::disk::{Disk, DiskFile};
+use crate::durable::{Folders, TEMPORARY_PREFIX, parent};
+use crate::tile::ENTRY_LEN_MAX;
+
+/// The folder of segments.
+pub(crate) const WAL_FOLDER: &str = "wal";
+/// Bytes of a segment, preallocated with zeros so that a commit changes no metadata.
+pub(crate) const SEGMENT_LEN: u64 = 16 << 20;
+/// Longest group commit in bytes, frames and all. Four fit a segment.
+pub(crate) const GROUP_LEN_MAX: u64 = 4 << 20;
+/// Covered segments that are kept to be written again; more are removed.
+const SPARE_SEGMENTS_MAX: usize = 4;
+
+const MAGIC: &[u8; 8] = b"CAIRNWAL";
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 64;
+/// Bytes before a record in a frame.
+pub(crate) const FRAME_HEADER_LEN: usize = 24;
+
+/// Why a write-ahead log cannot be read, or not be trusted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WalError {
+    /// The system could not.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A segment's header is not one.
+    #[error("{path} is not a segment of this ledger's write-ahead log: {reason}")]
+    Header {
+        /// The segment.
+        path: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Acknowledged records are damaged.
+    #[error("{path} is damaged at byte {offset}: record {index} was acknowledged and cannot be read")]
+    Damaged {
+        /// The segment.
+        path: String,
+        /// Where the frame should be.
+        offset: u64,
+        /// Its record.
+        index: RecordIndex,
+    },
+    /// Records are missing between the tiles and the log, or within the log.
+    #[error("the write-ahead log begins at record {found}, and record {expected} is in no tile: records are missing")]
+    Missing {
+        /// The first record that is missing.
+        expected: RecordIndex,
+        /// The first one that is there.
+        found: RecordIndex,
+    },
+}
+
+fn fail<'a>(action: &'static str, path: &'a str) -> impl FnOnce(io::Error) -> WalError + 'a {
+    move |source| WalError::Io { action, path: path.to_owned(), source }
+}
+
+/// The log while it is written. Owned by the one thread that commits.
+pub(crate) struct Wal {
+    disk: Arc<dyn Disk>,
+    origin: Digest,
+    segment_len: u64,
+    segment: Segment,
+    /// Full segments, oldest first, with the first index behind each.
+    closed: VecDeque<(String, u64)>,
+    frames: Vec<u8>,
+}
+
+struct Segment {
+    path: String,
+    file: Box<dyn DiskFile>,
+    offset: u64,
+}
+
+impl Wal {
+    /// Begins an empty log whose first record is `next`. Whatever segments there were must be gone.
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        origin: Digest,
+        segment_len: u64,
+        next: RecordIndex,
+    ) -> Result<Wal, WalError> {
+        let segment = make_segment(&*disk, &origin, segment_len, next)?;
+        Ok(Wal { disk, origin, segment_len, segment, closed: VecDeque::new(), frames: Vec::new() })
+    }
+
+    /// Makes room for a group of at most `bytes`, whose first record is `next`; every record before `covered` is in durable tiles
+    /// under a durable checkpoint.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]: no new segment could be made, say because the disk is full. Nothing changed; ask again later.
+    pub(crate) fn reserve(&mut self, bytes: u64, next: RecordIndex, covered: u64) -> Result<(), WalError> {
+        assert!(
+            bytes <= GROUP_LEN_MAX && bytes <= self.segment_len - HEADER_LEN as u64,
+            "invariant: groups are bounded"
+        );
+        if self.segment.offset + bytes <= self.segment_len {
+            return Ok(());
+        }
+        while self.closed.len() > SPARE_SEGMENTS_MAX && self.closed[0].1 <= covered {
+            let (path, _) = self.closed.pop_front().expect("invariant: just looked at");
+            self.disk.remove(&path).map_err(fail("remove", &path))?;
+        }
+        let segment = match self.closed.front() {
+            // Sectors that were written once are overwritten without touching the file system's metadata: half the latency.
+            Some((_, end)) if *end <= covered => {
+                let (path, _) = self.closed.pop_front().expect("invariant: just looked at");
+                reuse_segment(&*self.disk, &self.origin, self.segment_len, next, &path)?
+            }
+            _ => make_segment(&*self.disk, &self.origin, self.segment_len, next)?,
+        };
+        let full = std::mem::replace(&mut self.segment, segment);
+        self.closed.push_back((full.path, next.0));
+        Ok(())
+    }
+
+    /// Writes a group and returns when it is durable: when this returns, its records are acknowledged.
+    ///
+    /// # Errors
+    /// [`WalError::Io`]: nobody knows what is on the disk. The log must not be written again; opening the ledger repairs it.
+    pub(crate) fn append<'a>(
+        &mut self,
+        first: RecordIndex,
+        records: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Result<(), WalError> {
+        let count = u32::try_from(records.len()).expect("invariant: groups are bounded");
+        self.frames.clear();
+        for (position, record) in (0..).zip(records) {
+            encode_frame(&mut self.frames, first.0 + u64::from(position), position, count, record);
+        }
+        let Segment { path, file, offset } = &mut self.segment;
+        assert!(*offset + self.frames.len() as u64 <= self.segment_len, "invariant: room was reserved");
+        // A crash here leaves any of the group's sectors: torn, not acknowledged, cut off when the ledger is opened.
+        file.write_at(*offset, &self.frames).map_err(fail("write", path))?;
+        file.sync().map_err(fail("sync", path))?;
+        *offset += self.frames.len() as u64;
+        Ok(())
+    }
+}
+
+/// Removes every segment and temporary file: all records are in durable tiles.
+pub(crate) fn clear(disk: &dyn Disk) -> Result<(), WalError> {
+    for name in list(disk)? {
+        let path = format!("{WAL_FOLDER}/{name}");
+        if name.ends_with(".wal") || name.starts_with(TEMPORARY_PREFIX) {
+            disk.remove(&path).map_err(fail("remove", &path))?;
+        }
+    }
+    disk.sync_folder(WAL_FOLDER).map_err(fail("sync", WAL_FOLDER))
+}
+
+fn list(disk: &dyn Disk) -> Result<Vec<String>, WalError> {
+    match disk.list(WAL_FOLDER) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.map_err(fail("list", WAL_FOLDER)),
+    }
+}
+
+fn segment_path(first: RecordIndex) -> String {
+    format!("{WAL_FOLDER}/{:020}.wal", first.0)
+}
+
+/// A segment comes into being under a temporary name, its header and zeros durable, and only then gets its own: a `.wal` file always has a
+/// good header.
+fn make_segment(disk: &dyn Disk, origin: &Digest, len: u64, first: RecordIndex) -> Result<Segment, WalError> {
+    let temporary = format!("{WAL_FOLDER}/{TEMPORARY_PREFIX}segment");
+    let made = (|| {
+        Folders::default().ensure(disk, WAL_FOLDER)?;
+        let mut file = disk.create(&temporary)?;
+        let zeros = vec![0; 1 << 20];
+        let mut offset = 0;
+        while offset < len {
+            let part = usize::try_from(len - offset).map_or(zeros.len(), |rest| rest.min(zeros.len()));
+            file.write_at(offset, &zeros[..part])?;
+            offset += part as u64;
+        }
+        Ok(file)
+    })()
+    .map_err(fail("make", &temporary))
+    .and_then(|file| name_segment(disk, origin, len, first, file, &temporary));
+    if made.is_err() {
+        // A full disk should not be kept full by half a segment. Should this fail as well, opening removes it.
+        let _ = disk.remove(&temporary);
+    }
+    made
+}
+
+/// Takes a segment whose records are all covered. It loses its name before it gets another header, so that no `.wal` file is ever found
+/// with a header that is not its own.
+fn reuse_segment(
+    disk: &dyn Disk,
+    origin: &Digest,
+    len: u64,
+    first: RecordIndex,
+    old: &str,
+) -> Result<Segment, WalError> {
+    let temporary = format!("{WAL_FOLDER}/{TEMPORARY_PREFIX}segment");
+    let file = (|| {
+        disk.rename(old, &temporary)?;
+        disk.sync_folder(WAL_FOLDER)?;
+        disk.open(&temporary)
+    })()
+    .map_err(fail("reuse", old))?;
+    name_segment(disk, origin, len, first, file, &temporary)
+}
+
+fn name_segment(
+    disk: &dyn Disk,
+    origin: &Digest,
+    len: u64,
+    first: RecordIndex,
+    mut file: Box<dyn DiskFile>,
+    temporary: &str,
+) -> Result<Segment, WalError> {
+    let path = segment_path(first);
+    (|| {
+        file.write_at(0, &encode_header(origin, len, first))?;
+        file.sync()?;
+        disk.rename(temporary, &path)?;
+        disk.sync_folder(parent(&path))
+    })()
+    .map_err(fail("name", &path))?;
+    Ok(Segment { path, file, offset: HEADER_LEN as u64 })
+}
+
+/// The header: magic, version, CRC-32C of the whole header with this field zero, first index, length, SHA-256 of the origin. Numbers are
+/// big-endian.
+fn encode_header(origin: &Digest, len: u64, first: RecordIndex) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_be_bytes());
+    header[16..24].copy_from_slice(&first.0.to_be_bytes());
+    header[24..32].copy_from_slice(&len.to_be_bytes());
+    header[32..].copy_from_slice(origin.as_bytes());
+    let crc = crc32c::crc32c(&header);
+    header[12..16].copy_from_slice(&crc.to_be_bytes());
+    header
+}
+
+/// A frame: record length, CRC-32C of the rest of the frame, index, position in the group, records in the group, record. The CRC
+/// begins with the length, so that a frame of zeros is no frame.
+fn encode_frame(out: &mut Vec<u8>, index: u64, position: u32, count: u32, record: &[u8]) {
+    let len = u32::try_from(record.len()).expect("invariant: records are at most 65,535 bytes");
+    let start = out.len();
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&index.to_be_bytes());
+    out.extend_from_slice(&position.to_be_bytes());
+    out.extend_from_slice(&count.to_be_bytes());
+    out.extend_from_slice(record);
+    let crc = frame_crc(&out[start..]);
+    out[start + 4..start + 8].copy_from_slice(&crc.to_be_bytes());
+}
+
+fn frame_crc(frame: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&frame[..4]), &frame[8..])
+}
+
+struct Frame<'a> {
+    index: u64,
+    position: u32,
+    count: u32,
+    record: &'a [u8],
+}
+
+impl Frame<'_> {
+    fn group_first(&self) -> u64 {
+        self.index - u64::from(self.position)
+    }
+}
+
+/// The frame at the beginning of `bytes`, if there is a whole one.
+fn decode_frame(bytes: &[u8]) -> Option<Frame<'_>> {
+    let header = bytes.first_chunk::<FRAME_HEADER_LEN>()?;
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let len = number(0) as usize;
+    let index = u64::from(number(8)) << 32 | u64::from(number(12));
+    let (position, count) = (number(16), number(20));
+    if len > ENTRY_LEN_MAX || position >= count || index < u64::from(position) {
+        return None;
+    }
+    let frame = bytes.get(..FRAME_HEADER_LEN + len)?;
+    (frame_crc(frame) == number(4)).then(|| Frame { index, position, count, record: &frame[FRAME_HEADER_LEN..] })
+}
+
+/// What a ledger's log holds after the tiles: found by [`find_segments`], read one segment at a time.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    segments: VecDeque<(u64, String)>,
+    origin: Digest,
+    next: u64,
+}
+
+impl Replay {
+    /// Looks for the segments that hold `next` and what follows. Segments that end before `next` are left unread: their records are in tiles.
+    pub(crate) fn new(disk: &dyn Disk, origin: Digest, next: RecordIndex) -> Result<Replay, WalError> {
+        let mut segments: Vec<(u64, String)> = list(disk)?
+            .into_iter()
+            .filter_map(|name| {
+                let first = name.strip_suffix(".wal").filter(|digits| digits.len() == 20)?.parse().ok()?;
+                Some((first, format!("{WAL_FOLDER}/{name}")))
+            })
+            .collect();
+        segments.sort_unstable();
+        let covered = segments.iter().filter(|(first, _)| *first <= next.0).count().saturating_sub(1);
+        let segments = segments.split_off(covered).into();
+        Ok(Replay { segments, origin, next: next.0 })
+    }
+
+    /// The next segment's records from `next` on, in order. Empty segments give an empty list; `None` at the end of the log.
+    pub(crate) fn segment(&mut self, disk: &dyn Disk) -> Result<Option<Vec<Vec<u8>>>, WalError> {
+        let Some((first, path)) = self.segments.pop_front() else { return Ok(None) };
+        if first > self.next {
+            return Err(WalError::Missing { expected: RecordIndex(self.next), found: RecordIndex(first) });
+        }
+        let bytes = disk.read(&path).map_err(fail("read", &path))?;
+        check_header(&path, &bytes, &self.origin, first)?;
+        let mut records = Vec::new();
+        let (mut offset, mut expected) = (HEADER_LEN, first);
+        while let Some((group, end)) = read_group(&bytes, offset, expected) {
+            for record in group {
+                if expected >= self.next {
+                    records.push(record.to_vec());
+                }
+                expected += 1;
+            }
+            offset = end;
+        }
+        let goes_on = self.segments.front().is_some_and(|(following, _)| *following > expected);
+        if goes_on || has_later_group(&bytes[offset.min(bytes.len())..], expected) {
+            return Err(WalError::Damaged { path, offset: offset as u64, index: RecordIndex(expected) });
+        }
+        self.next = self.next.max(expected);
+        Ok(Some(records))
+    }
+}
+
+fn check_header(path: &str, bytes: &[u8], origin: &Digest, first: u64) -> Result<(), WalError> {
+    let refuse = |reason| Err(WalError::Header { path: path.to_owned(), reason });
+    let Some(header) = bytes.first_chunk::<HEADER_LEN>() else { return refuse("it is too short") };
+    if &header[..8] != MAGIC {
+        return refuse("it does not begin with CAIRNWAL");
+    }
+    if header[8..12] != VERSION.to_be_bytes() {
+        return refuse("it was written by another version");
+    }
+    let len = u64::from_be_bytes([
+        header[24], header[25], header[26], header[27], header[28], header[29], header[30], header[31],
+    ]);
+    if *header != encode_header(origin, len, RecordIndex(first)) {
+        return refuse("its header names another ledger or another index, or is damaged");
+    }
+    if bytes.len() as u64 != len { refuse("it does not have the length that its header says") } else { Ok(()) }
+}
+
+/// The records of the group that begins at `offset` with record `first`, and where it ends; `None` if it is not whole.
+fn read_group(bytes: &[u8], offset: usize, first: u64) -> Option<(Vec<&[u8]>, usize)> {
+    let mut records = Vec::new();
+    let mut end = offset;
+    let mut count = 1;
+    while (records.len() as u64) < u64::from(count) {
+        let frame = decode_frame(bytes.get(end..)?)?;
+        if records.is_empty() {
+            count = frame.count;
+        }
+        let expected = (first + records.len() as u64, records.len() as u64, count);
+        if (frame.index, u64::from(frame.position), frame.count) != expected {
+            return None;
+        }
+        end += FRAME_HEADER_LEN + frame.record.len();
+        records.push(frame.record);
+    }
+    Some((records, end))
+}
+
+/// Whether a frame of a group later than the one that should begin with record `torn` stands anywhere in `bytes`. It was written after
+/// `torn`'s group was acknowledged, so that group is damaged and not torn. Frames of an earlier use of the segment have smaller indexes.
+fn has_later_group(bytes: &[u8], torn: u64) -> bool {
+    (0..bytes.len().saturating_sub(FRAME_HEADER_LEN)).any(|offset| {
+        // The upper bytes of an index are zero, and lengths are below 65,536: most offsets are ruled out by one comparison.
+        bytes[offset..offset + 2] == [0, 0]
+            && decode_frame(&bytes[offset..]).is_some_and(|frame| frame.group_first() > torn)
+    })
+}
+
+#[cfg(test)]
+mod tests;

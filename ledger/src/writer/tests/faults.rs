@@ -1,0 +1,1 @@
+//! The writer without its threads, over a disk that fails.

@@ -1,0 +1,259 @@
+//! The two threads of a writer: one commits, one publishes.
+
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::commit::{Commit, CommitError, Committer, Failure, Submission};
+use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, RETRY_INTERVAL, Shared, lock};
+use crate::disk::is_full;
+use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
+use crate::wal::{self, GROUP_LEN_MAX};
+
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    mut committer: Committer,
+    mut integrator: Integrator,
+) -> Result<Vec<JoinHandle<()>>, OpenError> {
+    let spawn = |name: &str, run: Box<dyn FnOnce(&Shared) + Send>| {
+        let shared = shared.clone();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                // Should the thread panic, callers must not wait for it for ever.
+                let _guard = StopOnPanic(&shared);
+                run(&shared);
+            })
+            .map_err(OpenError::Thread)
+    };
+    let commits = spawn("ledger-commit", Box::new(move |shared| shared.run_commits(&mut committer)))?;
+    match spawn("ledger-publish", Box::new(move |shared| shared.run_publishing(&mut integrator))) {
+        Ok(publishing) => Ok(vec![commits, publishing]),
+        Err(error) => {
+            shared.begin_closing();
+            Err(error)
+        }
+    }
+}
+
+struct StopOnPanic<'a>(&'a Shared);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("a thread of the writer panicked; see standard error".to_owned());
+            for submission in lock(&self.0.queue).waiting.drain(..) {
+                submission.fail(Failure::Stopped("a thread of the writer panicked".to_owned()));
+            }
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+impl Shared {
+    fn stop(&self, reason: String) {
+        tracing::error!(ledger = self.origin, reason, "the ledger's writer stops");
+        lock(&self.queue).closing = true;
+        let mut state = lock(&self.state);
+        state.stopped.get_or_insert(reason);
+        drop(state);
+        self.queued.notify_all();
+        self.drained.notify_all();
+        self.grown.notify_all();
+        self.hurry.notify_all();
+        self.published.notify_all();
+    }
+
+    /// Commits groups until the ledger closes and nothing waits.
+    fn run_commits(&self, committer: &mut Committer) {
+        while let Some(group) = self.next_group() {
+            let (stopped, full, covered) = {
+                let state = lock(&self.state);
+                (state.stopped.clone(), state.full.clone(), state.published.size.0)
+            };
+            if let Some(failure) = stopped.map(Failure::Stopped).or(full.map(Failure::Full)) {
+                group.iter().for_each(|submission| submission.fail(failure.clone()));
+                continue;
+            }
+            match committer.commit(&self.streams, &group, covered, self.clock.now()) {
+                Ok(commit) => self.finish(&group, commit),
+                Err(CommitError::Full(error)) => {
+                    let reason = one_line(&error);
+                    tracing::warn!(ledger = self.origin, reason, "appends are refused");
+                    group.iter().for_each(|submission| submission.fail(Failure::Full(reason.clone())));
+                }
+                Err(CommitError::Fatal(error)) => {
+                    let reason = one_line(&error);
+                    self.stop(reason.clone());
+                    group.iter().for_each(|submission| submission.fail(Failure::Stopped(reason.clone())));
+                }
+            }
+        }
+        lock(&self.state).committed_all = true;
+        self.grown.notify_all();
+        self.hurry.notify_all();
+    }
+
+    /// Everything that waits, up to a group's limit; waits for the first, and while publishing is too far behind.
+    fn next_group(&self) -> Option<Vec<Arc<Submission>>> {
+        let mut state = lock(&self.state);
+        while state.lag_bytes > LAG_BYTES_MAX && state.stopped.is_none() && state.full.is_none() {
+            state = self.published.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        let mut queue = lock(&self.queue);
+        while queue.waiting.is_empty() {
+            if queue.closing {
+                return None;
+            }
+            queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut group = Vec::new();
+        let mut room = 0;
+        while let Some(submission) = queue.waiting.front() {
+            let more = submission.room();
+            if room + more > GROUP_LEN_MAX {
+                break;
+            }
+            room += more;
+            group.extend(queue.waiting.pop_front());
+        }
+        queue.bytes -= room;
+        drop(queue);
+        self.drained.notify_all();
+        Some(group)
+    }
+
+    /// The group is durable: say so.
+    fn finish(&self, group: &[Arc<Submission>], Commit { written, answers }: Commit) {
+        let moved: Vec<_> = {
+            let streams = lock(&self.streams);
+            group
+                .iter()
+                .filter_map(|submission| Some((submission.stream().clone(), streams.position(submission.stream())?)))
+                .collect()
+        };
+        let grown = !written.is_empty();
+        let mut state = lock(&self.state);
+        state.extend(written);
+        state.positions.extend(moved);
+        drop(state);
+        for (submission, answer) in group.iter().zip(answers) {
+            submission.answer(answer);
+        }
+        if grown {
+            self.grown.notify_all();
+        }
+    }
+
+    /// Publishes what is durable until the ledger is closed and all of it is.
+    fn run_publishing(&self, integrator: &mut Integrator) {
+        let mut pace = Pace::default();
+        while let Some((records, last)) = self.next_unpublished(&pace) {
+            let started = Instant::now();
+            match integrator.publish(&records, last, self.clock.now()) {
+                Ok(checkpoint) => {
+                    let mut state = lock(&self.state);
+                    state.publish(checkpoint);
+                    state.full = None;
+                }
+                Err(PublishError::Io(error)) if is_full(&error) => {
+                    // Room was missing to make a file: nothing that was there is in doubt.
+                    let reason = error.to_string();
+                    tracing::warn!(
+                        ledger = self.origin,
+                        reason,
+                        "the disk is full: nothing is published, appends are refused"
+                    );
+                    if !self.wait_for_room(reason) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.stop(one_line(&error));
+                    break;
+                }
+            }
+            self.published.notify_all();
+            pace = Pace { started: Some(started), took: started.elapsed() };
+        }
+        let mut state = lock(&self.state);
+        let clean = state.stopped.is_none() && state.published.size.0 == state.durable;
+        state.finished = true;
+        drop(state);
+        if clean && let Err(error) = wal::clear(&*self.disk) {
+            // Every record is in a tile; the segments are read again and found covered.
+            tracing::warn!(ledger = self.origin, reason = one_line(&error), "the write-ahead log was not removed");
+        }
+        self.grown.notify_all();
+        self.published.notify_all();
+    }
+
+    /// Records to be published now, and whether they are the last ones of a ledger that closes.
+    fn next_unpublished(&self, pace: &Pace) -> Option<(Vec<crate::streams::Written>, bool)> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.stopped.is_some() {
+                return None;
+            }
+            let behind = (state.durable - state.published.size.0) as usize;
+            let urgent = state.waiting_for_checkpoint > 0 || state.closing;
+            if behind == 0 {
+                if state.committed_all {
+                    return None;
+                }
+                state = self.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let wait =
+                if state.committed_all || behind >= PUBLISH_RECORDS_MAX { Duration::ZERO } else { pace.wait(urgent) };
+            if wait.is_zero() {
+                let last = state.committed_all && behind <= PUBLISH_RECORDS_MAX;
+                return Some((state.unpublished(PUBLISH_RECORDS_MAX), last));
+            }
+            state = self.hurry.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits while the disk is full; `false` when the ledger closes meanwhile: the log holds what is not published.
+    fn wait_for_room(&self, reason: String) -> bool {
+        let mut state = lock(&self.state);
+        state.full = Some(reason);
+        self.published.notify_all();
+        let deadline = Instant::now() + RETRY_INTERVAL;
+        while !state.closing {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            state = self.hurry.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+}
+
+/// When the next checkpoint is due: at once if none was published for a while; under load every [`PUBLISH_INTERVAL`]; and while somebody
+/// waits for one, as often as leaves the disk half of the time to the log.
+#[derive(Default)]
+struct Pace {
+    started: Option<Instant>,
+    took: Duration,
+}
+
+impl Pace {
+    fn wait(&self, urgent: bool) -> Duration {
+        let Some(started) = self.started else { return Duration::ZERO };
+        let interval = if urgent { (2 * self.took).min(PUBLISH_INTERVAL) } else { PUBLISH_INTERVAL };
+        (started + interval).saturating_duration_since(Instant::now())
+    }
+}
