@@ -6,7 +6,7 @@ mod pattern;
 mod reader;
 mod types;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -729,10 +729,15 @@ fn error(span: Range<usize>, message: String, hint: Option<String>) -> CompileEr
     CompileError { span, message, hint, is_unknown_filter: false, is_limit: false, is_elsewhere: false }
 }
 
-/// A scope without names, for conditions that stand alone.
-#[derive(Debug, Default)]
+/// A scope without lists, in which macros may be anything: for conditions that stand alone.
 pub(crate) struct NoScope {
-    pub(crate) macros: HashMap<String, Arc<Compiled>>,
+    assumed: Vec<String>,
+}
+
+impl NoScope {
+    pub(crate) fn assuming(macros: &[String]) -> Self {
+        Self { assumed: macros.to_vec() }
+    }
 }
 
 impl Scope for NoScope {
@@ -741,7 +746,18 @@ impl Scope for NoScope {
     }
 
     fn macro_condition(&mut self, name: &str) -> MacroLookup {
-        self.macros.get(name).map_or(MacroLookup::Unknown, |compiled| MacroLookup::Found(Arc::clone(compiled)))
+        if !self.assumed.iter().any(|assumed| assumed == name) {
+            return MacroLookup::Unknown;
+        }
+        MacroLookup::Found(Arc::new(Compiled {
+            node: Arc::new(Node::Never),
+            types: TypeSet::full(),
+            negative_types: TypeSet::full(),
+            facts: Facts::default(),
+            nodes: 1,
+            values: 0,
+            depth: 1,
+        }))
     }
 
     fn list_names(&self) -> Vec<String> {
@@ -749,7 +765,7 @@ impl Scope for NoScope {
     }
 
     fn macro_names(&self) -> Vec<String> {
-        self.macros.keys().cloned().collect()
+        Vec::new()
     }
 
     fn warn(&mut self, _: Range<usize>, _: String, _: Option<String>) {}

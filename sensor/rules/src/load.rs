@@ -10,10 +10,12 @@
 mod collect;
 mod exceptions;
 mod finish;
-mod reader;
+pub(crate) mod reader;
 
 use serde::Serialize;
 
+use crate::compile::{CompileError, Compiled};
+use crate::condition::Expr;
 use crate::limits::{FILE_BYTES_MAX, FILES_MAX};
 use crate::problem::{Code, Place, Problem, Reporter, Severity, Source};
 use crate::rule_set::RuleSet;
@@ -74,8 +76,28 @@ impl Loaded {
 
 /// Loads rules files as one set.
 pub fn load(files: &[RulesFile<'_>]) -> Loaded {
-    let sources = files.iter().map(|file| Source { path: file.path, text: file.text }).collect();
-    let mut reporter = Reporter::new(sources);
+    let mut reporter = reporter(files);
+    let collector = collect(files, &mut reporter);
+    let (rules, counts) = finish::finish(collector, &mut reporter);
+    let (mut problems, dropped) = reporter.finish();
+    if let (Some(last), true) = (problems.last_mut(), dropped > 0) {
+        last.message.push_str(&format!(" (and {dropped} more problems, not shown)"));
+    }
+    Loaded { rules, problems, counts }
+}
+
+/// Compiles a condition with the macros and lists of rules files, whose own problems are left aside.
+pub(crate) fn compile_alone(expr: &Expr, files: &[RulesFile<'_>]) -> Result<Compiled, Vec<CompileError>> {
+    let mut reporter = reporter(files);
+    let collector = collect(files, &mut reporter);
+    finish::compile_alone(expr, &collector, &mut reporter)
+}
+
+fn reporter<'a>(files: &[RulesFile<'a>]) -> Reporter<'a> {
+    Reporter::new(files.iter().map(|file| Source { path: file.path, text: file.text }).collect())
+}
+
+fn collect(files: &[RulesFile<'_>], reporter: &mut Reporter<'_>) -> collect::Collector {
     let mut collector = collect::Collector::default();
     if files.len() > FILES_MAX {
         let message = format!("{} rules files, more than {FILES_MAX}", files.len());
@@ -88,12 +110,7 @@ pub fn load(files: &[RulesFile<'_>]) -> Loaded {
             reporter.error(Code::CairnLimit, Place { file: index, offset: 0 }, "", message, hint);
             continue;
         }
-        collector.file(index, file.text, &mut reporter);
+        collector.file(index, file.text, reporter);
     }
-    let (rules, counts) = finish::finish(collector, &mut reporter);
-    let (mut problems, dropped) = reporter.finish();
-    if let (Some(last), true) = (problems.last_mut(), dropped > 0) {
-        last.message.push_str(&format!(" (and {dropped} more problems, not shown)"));
-    }
-    Loaded { rules, problems, counts }
+    collector
 }

@@ -26,19 +26,7 @@ pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (Rule
         macros: collector.macros.items.len(),
         lists: collector.lists.items.len(),
     };
-    let lists = expand_lists(&collector, reporter);
-    let mut names = NamesInForce {
-        lists,
-        used_lists: HashSet::new(),
-        states: collector.macros.items.iter().map(|_| State::Unseen).collect(),
-        used_macros: HashSet::new(),
-        collector: &collector,
-        visibility: usize::MAX,
-        warnings: Vec::new(),
-        failed_roots: BTreeSet::new(),
-        depth: 0,
-        late: Vec::new(),
-    };
+    let mut names = NamesInForce::new(&collector, reporter);
     let mut rules = Vec::new();
     let mut disabled = Vec::new();
     let mut failed_users: HashMap<usize, Vec<bool>> = HashMap::new();
@@ -60,6 +48,15 @@ pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (Rule
     report_macros(&mut names, &used_by_rules, &failed_users, reporter);
     report_unused_lists(&collector, &names, reporter);
     (RuleSet::new(rules, disabled), counts)
+}
+
+/// Compiles a condition with the names of what was collected.
+pub(crate) fn compile_alone(
+    expr: &Expr,
+    collector: &Collector,
+    reporter: &mut Reporter<'_>,
+) -> Result<Compiled, Vec<CompileError>> {
+    compile::compile(expr, &mut NamesInForce::new(collector, reporter))
 }
 
 /// What names stand for while conditions are compiled.
@@ -94,7 +91,22 @@ enum State {
     Failed { is_unknown_filter: bool, roots: BTreeSet<usize> },
 }
 
-impl NamesInForce<'_> {
+impl<'a> NamesInForce<'a> {
+    fn new(collector: &'a Collector, reporter: &mut Reporter<'_>) -> Self {
+        Self {
+            lists: expand_lists(collector, reporter),
+            used_lists: HashSet::new(),
+            states: collector.macros.items.iter().map(|_| State::Unseen).collect(),
+            used_macros: HashSet::new(),
+            collector,
+            visibility: usize::MAX,
+            warnings: Vec::new(),
+            failed_roots: BTreeSet::new(),
+            depth: 0,
+            late: Vec::new(),
+        }
+    }
+
     fn compile_macro(&mut self, index: usize) {
         if !matches!(self.states[index], State::Unseen) {
             return;

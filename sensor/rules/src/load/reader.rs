@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::problem::{Code, Place, Reporter};
+use crate::problem::{Code, Place, Reporter, Severity};
 use crate::suggest;
 use crate::yaml::{self, Node};
 
@@ -65,6 +65,8 @@ pub(crate) struct Fields<'n> {
     pub(crate) node: &'n Node,
     /// The item, for messages: `rule "Shell"`.
     pub(crate) item: String,
+    /// The code of its problems.
+    code: Code,
     pairs: &'n [(Node, Node)],
 }
 
@@ -78,23 +80,46 @@ impl<'n> Fields<'n> {
         known: &[&str],
         reporter: &mut Reporter<'_>,
     ) -> Self {
+        let fields = Self { file, node, item, code: Code::LoadErrYamlValidate, pairs };
+        fields.check_keys(known, Severity::Warning, reporter);
+        fields
+    }
+
+    /// As [`Fields::new`] for our own formats, where a key nobody knows is an error.
+    pub(crate) fn strict(
+        node: &'n Node,
+        pairs: &'n [(Node, Node)],
+        file: usize,
+        item: String,
+        known: &[&str],
+        reporter: &mut Reporter<'_>,
+    ) -> Self {
+        let fields = Self { file, node, item, code: Code::CairnReplayCase, pairs };
+        fields.check_keys(known, Severity::Error, reporter);
+        fields
+    }
+
+    fn check_keys(&self, known: &[&str], unknown: Severity, reporter: &mut Reporter<'_>) {
+        let (pairs, file, item) = (self.pairs, self.file, &self.item);
         for (index, (key, _)) in pairs.iter().enumerate() {
             let place = Place { file, offset: key.range.start };
             let Some(name) = key.text() else {
-                let message = format!("{} as a key", key.kind());
-                reporter.error(Code::LoadErrYamlValidate, place, &item, message, None);
+                reporter.error(self.code, place, item, format!("{} as a key", key.kind()), None);
                 continue;
             };
             if pairs[..index].iter().any(|(earlier, _)| earlier.text() == Some(name)) {
                 let hint = Some("remove one of them".to_owned());
-                reporter.error(Code::LoadErrYamlValidate, place, &item, format!("key `{name}` stands twice"), hint);
+                reporter.error(self.code, place, item, format!("key `{name}` stands twice"), hint);
             } else if !known.contains(&name) {
                 let hint = suggest::hint(name, known.iter().copied());
                 let hint = hint.or_else(|| Some(format!("keys here are: {}", known.join(", "))));
-                reporter.warning(Code::LoadUnknownKey, place, &item, format!("unknown key `{name}`"), hint);
+                let message = format!("unknown key `{name}`");
+                match unknown {
+                    Severity::Error => reporter.error(self.code, place, item, message, hint),
+                    Severity::Warning => reporter.warning(Code::LoadUnknownKey, place, item, message, hint),
+                }
             }
         }
-        Self { file, node, item, pairs }
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -118,7 +143,7 @@ impl<'n> Fields<'n> {
     }
 
     pub(crate) fn wrong(&self, node: &Node, message: String, hint: Option<String>, reporter: &mut Reporter<'_>) {
-        reporter.error(Code::LoadErrYamlValidate, self.place_of(node), &self.item, message, hint);
+        reporter.error(self.code, self.place_of(node), &self.item, message, hint);
     }
 
     /// A scalar; reported when it is something else.
@@ -137,7 +162,7 @@ impl<'n> Fields<'n> {
     pub(crate) fn required(&self, name: &str, reporter: &mut Reporter<'_>) -> Option<Scalar> {
         if !self.has(name) {
             let hint = Some(format!("add `{name}:`"));
-            reporter.error(Code::LoadErrYamlValidate, self.place(), &self.item, format!("`{name}` is missing"), hint);
+            reporter.error(self.code, self.place(), &self.item, format!("`{name}` is missing"), hint);
             return None;
         }
         self.scalar(name, reporter)

@@ -1,0 +1,184 @@
+//! Replay cases: events written by hand, and which rules must alert on them, or that none may.
+//!
+//! The format, with an example a test reads, is in `REPLAY.md` beside this crate's manifest. A case is run through the engine
+//! nodes use; only the events are made up. Nothing is inherited from one case to the next.
+
+mod case;
+mod events;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::alert::Alert;
+use crate::engine::{Engine, Limits, Names};
+use crate::event::{Event, Process};
+use crate::problem::Problem;
+use crate::rule_set::RuleSet;
+use crate::suggest;
+
+pub use case::parse;
+
+/// One case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// Its name, unique in its file.
+    pub name: String,
+    /// The file it stands in.
+    pub file: String,
+    /// The line there.
+    pub line: usize,
+    /// Processes that run when it begins.
+    pub processes: Vec<(u32, Process)>,
+    /// What happens then.
+    pub events: Vec<Event>,
+    /// Names of users, groups and the host.
+    pub names: Names,
+    /// Rules that must alert; no other may.
+    pub expect: Vec<String>,
+    /// Rules whose silence the case is about; when empty and `expect` is too, all that were tried.
+    pub silent: Vec<String>,
+}
+
+/// The cases of some files, and what is wrong with the files.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The cases without errors.
+    pub cases: Vec<Case>,
+    /// All problems, in order of file and line; each is an error.
+    pub problems: Vec<Problem>,
+}
+
+/// What came of a case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CaseResult {
+    /// The case's name.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// Its line there.
+    pub line: usize,
+    /// Did exactly the expected rules alert?
+    pub passed: bool,
+    /// Rules expected to alert, sorted.
+    pub expected: Vec<String>,
+    /// Rules that alerted, sorted.
+    pub got: Vec<String>,
+    /// Every alert, in order.
+    pub alerts: Vec<Alert>,
+    /// Why it did not pass, in one sentence; empty when it did.
+    pub reason: String,
+    /// What may help.
+    pub hint: Option<String>,
+    /// Rules whose silence was shown.
+    pub silent: Vec<String>,
+}
+
+/// How well cases cover a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleCoverage {
+    /// The rule.
+    pub rule: String,
+    /// Passed cases in which it alerted as expected.
+    pub alerts: usize,
+    /// Passed cases in which its silence was shown.
+    pub silences: usize,
+}
+
+/// How well cases cover a set of rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Every enabled rule, in order.
+    pub rules: Vec<RuleCoverage>,
+}
+
+impl RuleCoverage {
+    /// Is there a case for its alert and one for its silence?
+    pub fn is_covered(&self) -> bool {
+        self.alerts > 0 && self.silences > 0
+    }
+}
+
+impl Coverage {
+    /// Rules with a case for their alert and one for their silence.
+    pub fn covered(&self) -> usize {
+        self.rules.iter().filter(|rule| rule.is_covered()).count()
+    }
+
+    /// Covered rules in per cent, rounded down; 100 when there are no rules.
+    pub fn percent(&self) -> u8 {
+        let percent = (self.covered() * 100).checked_div(self.rules.len()).unwrap_or(100);
+        u8::try_from(percent).unwrap_or(100)
+    }
+
+    /// Rules that lack a case for their alert or for their silence.
+    pub fn uncovered(&self) -> impl Iterator<Item = &RuleCoverage> {
+        self.rules.iter().filter(|rule| !rule.is_covered())
+    }
+}
+
+/// Runs a case.
+pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
+    let mut engine = Engine::new(Arc::clone(rules), Limits::default());
+    engine.set_names(Arc::new(case.names.clone()));
+    engine.seed(case.processes.iter().cloned());
+    let mut alerts = Vec::new();
+    let mut tried: BTreeSet<&str> = BTreeSet::new();
+    for event in &case.events {
+        tried.extend(rules.for_event(event).map(|rule| rule.name.as_str()));
+        alerts.extend(engine.handle(event));
+    }
+    let expected: BTreeSet<&str> = case.expect.iter().map(String::as_str).collect();
+    let got: BTreeSet<&str> = alerts.iter().map(|alert| alert.rule.as_str()).collect();
+    let (reason, hint) = verdict(rules, case, &expected, &got);
+    let shown: Vec<&str> = if case.silent.is_empty() && case.expect.is_empty() {
+        tried.difference(&got).copied().collect()
+    } else {
+        case.silent.iter().map(String::as_str).filter(|name| tried.contains(name) && !got.contains(name)).collect()
+    };
+    let owned = |names: &BTreeSet<&str>| names.iter().map(|name| (*name).to_owned()).collect();
+    let (expected, got) = (owned(&expected), owned(&got));
+    let silent = shown.into_iter().map(str::to_owned).collect();
+    let (name, file, line) = (case.name.clone(), case.file.clone(), case.line);
+    CaseResult { name, file, line, passed: reason.is_empty(), expected, got, alerts, reason, hint, silent }
+}
+
+/// Why the case did not pass, and what may help.
+fn verdict(rules: &RuleSet, case: &Case, expected: &BTreeSet<&str>, got: &BTreeSet<&str>) -> (String, Option<String>) {
+    let named = case.expect.iter().chain(&case.silent);
+    if let Some(unknown) = named.into_iter().find(|name| rules.rule(name).is_none()) {
+        if rules.disabled().contains(unknown) {
+            let hint = Some("enable it, or take it out of the case".to_owned());
+            return (format!("rule `{unknown}` is not enabled"), hint);
+        }
+        let hint = suggest::hint(unknown, rules.rules().iter().map(|rule| rule.name.as_str()));
+        return (format!("there is no rule `{unknown}`"), hint);
+    }
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let missing: Vec<&str> = expected.difference(got).copied().collect();
+    let surplus: Vec<&str> = got.difference(expected).copied().collect();
+    match (missing.as_slice(), surplus.as_slice()) {
+        ([], []) => (String::new(), None),
+        (missing, []) => {
+            let blind: Vec<String> =
+                missing.iter().filter_map(|name| rules.rule(name)).flat_map(|rule| rule.blind_fields.clone()).collect();
+            let hint = (!blind.is_empty())
+                .then(|| format!("the rule uses fields that are not supplied: {}", blind.join(", ")));
+            (format!("{} did not alert", list(missing)), hint)
+        }
+        ([], surplus) => (format!("{} alerted and was not expected to", list(surplus)), None),
+        (missing, surplus) => (format!("{} did not alert, {} did", list(missing), list(surplus)), None),
+    }
+}
+
+/// Which rules the passed cases show alerting, and which silent.
+pub fn coverage(rules: &RuleSet, results: &[CaseResult]) -> Coverage {
+    let passed = || results.iter().filter(|result| result.passed);
+    let rules = rules.rules().iter().map(|rule| RuleCoverage {
+        rule: rule.name.clone(),
+        alerts: passed().filter(|result| result.expected.contains(&rule.name)).count(),
+        silences: passed().filter(|result| result.silent.contains(&rule.name)).count(),
+    });
+    Coverage { rules: rules.collect() }
+}

@@ -1,0 +1,138 @@
+//! Reads replay files.
+
+use std::collections::HashMap;
+
+use super::events::Machine;
+use super::{Case, Parsed};
+use crate::engine::Names;
+use crate::limits::{CASE_EVENTS_MAX, FILE_BYTES_MAX};
+use crate::load::RulesFile;
+use crate::load::reader::Fields;
+use crate::problem::{Code, Place, Reporter, Source};
+use crate::yaml::{self, Node};
+
+/// Reads replay files. Every problem of all of them is reported, with its place.
+pub fn parse(files: &[RulesFile<'_>]) -> Parsed {
+    let sources = files.iter().map(|file| Source { path: file.path, text: file.text }).collect();
+    let mut reporter = Reporter::new(sources);
+    let mut cases = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        if file.text.len() > FILE_BYTES_MAX {
+            let message = format!("the file has {} bytes, more than {FILE_BYTES_MAX}", file.text.len());
+            reporter.error(
+                Code::CairnLimit,
+                Place { file: index, offset: 0 },
+                "",
+                message,
+                Some("divide it".to_owned()),
+            );
+            continue;
+        }
+        read_file(index, file, &mut cases, &mut reporter);
+    }
+    Parsed { cases, problems: reporter.finish().0 }
+}
+
+fn read_file(index: usize, file: &RulesFile<'_>, cases: &mut Vec<Case>, reporter: &mut Reporter<'_>) {
+    let documents = match yaml::parse(file.text) {
+        Ok(documents) => documents,
+        Err(error) => {
+            let code = if error.is_limit { Code::CairnLimit } else { Code::LoadErrYamlParse };
+            reporter.error(code, Place { file: index, offset: error.offset }, "", error.message, None);
+            return;
+        }
+    };
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for document in documents.iter().filter(|document| !document.is_null()) {
+        let Some(nodes) = document.sequence() else {
+            let place = Place { file: index, offset: document.range.start };
+            let hint = Some("a replay file is a sequence of cases, each beginning with `- name:`".to_owned());
+            let message = format!("the document is {}, not a sequence", document.kind());
+            reporter.error(Code::CairnReplayCase, place, "", message, hint);
+            continue;
+        };
+        for node in nodes {
+            let errors_before = reporter.error_count();
+            let case = read_case(node, index, reporter);
+            let Some((case, name_place)) = case.filter(|_| reporter.error_count() == errors_before) else { continue };
+            if let Some(line) = seen.insert(case.name.clone(), case.line) {
+                let message = format!("a case of this name stands on line {line} already");
+                reporter.error(Code::CairnReplayCase, name_place, "", message, Some("give it another name".to_owned()));
+            }
+            cases.push(case);
+        }
+    }
+}
+
+fn read_case(node: &Node, file: usize, reporter: &mut Reporter<'_>) -> Option<(Case, Place)> {
+    let Some(pairs) = node.mapping() else {
+        let place = Place { file, offset: node.range.start };
+        let message = format!("a case is a mapping, not {}", node.kind());
+        reporter.error(Code::CairnReplayCase, place, "", message, None);
+        return None;
+    };
+    let name = pairs.iter().find(|(key, _)| key.text() == Some("name")).and_then(|(_, value)| value.text());
+    let item = name.map_or_else(|| "case".to_owned(), |name| format!("case {name:?}"));
+    let known = ["name", "events", "expect", "silent", "users", "groups", "hostname"];
+    let fields = Fields::strict(node, pairs, file, item, &known, reporter);
+    let name = fields.required("name", reporter)?;
+    let users = ids(&fields, "users", reporter);
+    let groups = ids(&fields, "groups", reporter);
+    let hostname = fields.scalar("hostname", reporter).map(|scalar| scalar.value);
+    if !fields.has("expect") {
+        let hint = Some("write `expect: [Rule name]`, or `expect: []` when no rule may alert".to_owned());
+        reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, "`expect` is missing", hint);
+    }
+    let texts = |key: &str, reporter: &mut Reporter<'_>| -> Vec<String> {
+        fields.scalars(key, reporter).unwrap_or_default().into_iter().map(|scalar| scalar.value).collect()
+    };
+    let expect = texts("expect", reporter);
+    let silent = texts("silent", reporter);
+    if let Some(both) = silent.iter().find(|name| expect.contains(name)) {
+        let message = format!("rule `{both}` is in `expect` and in `silent`");
+        reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, message, None);
+    }
+    let mut machine = Machine::default();
+    match fields.get("events").map(|node| (node, node.sequence())) {
+        Some((_, Some(nodes))) if !nodes.is_empty() && nodes.len() <= CASE_EVENTS_MAX => {
+            for node in nodes {
+                machine.event(node, &fields, reporter);
+            }
+        }
+        Some((node, Some(nodes))) if !nodes.is_empty() => {
+            let message = format!("{} events in a case, more than {CASE_EVENTS_MAX}", nodes.len());
+            reporter.error(Code::CairnLimit, fields.place_of(node), &fields.item, message, None);
+        }
+        Some((node, _)) => {
+            fields.wrong(node, "`events` must be a sequence of at least one event".to_owned(), None, reporter)
+        }
+        None => {
+            let hint = Some("add `events:`".to_owned());
+            reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, "`events` is missing", hint);
+        }
+    }
+    let place = name.place();
+    let (path, line) = reporter.file_and_line(place);
+    let (processes, events) = machine.finish();
+    let names = Names { users, groups, hostname };
+    Some((Case { name: name.value, file: path, line, processes, events, names, expect, silent }, place))
+}
+
+/// `{0: root, 1000: alice}`
+fn ids(fields: &Fields<'_>, key: &str, reporter: &mut Reporter<'_>) -> HashMap<u32, String> {
+    let mut out = HashMap::new();
+    let Some(node) = fields.get(key) else { return out };
+    let Some(pairs) = node.mapping() else {
+        fields.wrong(node, format!("`{key}` must be a mapping"), Some("write `{1000: alice}`".to_owned()), reporter);
+        return out;
+    };
+    for (id, name) in pairs {
+        match (id.text().and_then(|id| id.parse().ok()), name.text()) {
+            (Some(id), Some(name)) => {
+                out.insert(id, name.to_owned());
+            }
+            _ => fields.wrong(id, format!("`{key}` maps numbers to names"), None, reporter),
+        }
+    }
+    out
+}

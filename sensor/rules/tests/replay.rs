@@ -1,0 +1,142 @@
+//! Replay cases: the documented example runs, and what is wrong with a file is said with its place.
+
+use std::sync::Arc;
+
+use cairn_rules::replay::{self, Case, CaseResult};
+use cairn_rules::{Engine, Limits, Problem, RuleSet, RulesFile, load};
+
+const DOCUMENT: &str = include_str!("../REPLAY.md");
+
+/// The text of a fenced block of `REPLAY.md`.
+fn block(label: &str) -> &'static str {
+    let fence = format!("```yaml {label}\n");
+    let start = DOCUMENT.find(&fence).expect("the block is there") + fence.len();
+    let end = DOCUMENT[start..].find("```").expect("the block ends");
+    &DOCUMENT[start..start + end]
+}
+
+fn rules(text: &str) -> Arc<RuleSet> {
+    let loaded = load(&[RulesFile { path: "rules.yaml", text }]);
+    assert!(loaded.problems.is_empty(), "{}", cairn_rules::problem::render(&loaded.problems));
+    Arc::new(loaded.rules)
+}
+
+fn cases(text: &str) -> Vec<Case> {
+    let parsed = replay::parse(&[RulesFile { path: "cases.yaml", text }]);
+    assert!(parsed.problems.is_empty(), "{}", cairn_rules::problem::render(&parsed.problems));
+    parsed.cases
+}
+
+fn problems(text: &str) -> String {
+    let parsed = replay::parse(&[RulesFile { path: "cases.yaml", text }]);
+    parsed.problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_documented_example_passes_and_covers() {
+    let rules = rules(block("rules"));
+    let results: Vec<CaseResult> = cases(block("cases")).iter().map(|case| replay::run(&rules, case)).collect();
+    assert_eq!(results.len(), 6);
+    for result in &results {
+        assert!(result.passed, "{}: {}", result.name, result.reason);
+    }
+    let coverage = replay::coverage(&rules, &results);
+    assert_eq!(coverage.percent(), 100, "{coverage:?}");
+
+    let shell = &results[0].alerts[0];
+    insta::assert_snapshot!(shell.output, @"A shell in a container (user=root parent=nginx command=bash -i container=3f4a9c0b7d21)");
+    let read = &results[3].alerts[0];
+    let ancestry: Vec<String> = read.process.ancestry.iter().map(|ancestor| ancestor.exe.to_string()).collect();
+    assert_eq!(ancestry, ["/bin/bash", "/usr/sbin/sshd"]);
+    assert_eq!(read.process.uid, 1000);
+    // The parent had ended ten seconds before.
+    let late = &results[5].alerts[0];
+    assert_eq!(late.fields["proc.pname"].to_string(), "bash");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&read.to_falco_json("node-1")).unwrap(), @r#"
+    {
+      "hostname": "node-1",
+      "output": "00:00:00.001000000: Warning kubeconfig read (file=/home/alice/.kube/config command=cat parent=bash)",
+      "output_fields": {
+        "evt.time": 1767225600001000000,
+        "fd.name": "/home/alice/.kube/config",
+        "proc.cmdline": "cat",
+        "proc.pname": "bash"
+      },
+      "priority": "Warning",
+      "rule": "Read of kubeconfig",
+      "source": "syscall",
+      "tags": [
+        "credentials"
+      ],
+      "time": "2026-01-01T00:00:00.001000000Z"
+    }
+    "#);
+}
+
+#[test]
+fn why_a_case_did_not_pass() {
+    let rules = rules(block("rules"));
+    let text = "\
+- {name: surplus, events: [exec: {exe: /bin/sh, tty: true, container: true}], expect: []}
+- {name: missing, events: [exec: /bin/sh], expect: [Shell in container]}
+- {name: misspelt, events: [exec: /bin/sh], expect: [Shell in contaner]}
+";
+    let reasons: Vec<String> = cases(text)
+        .iter()
+        .map(|case| replay::run(&rules, case))
+        .map(|result| {
+            format!(
+                "{}:{} {:?} {} {}",
+                result.file,
+                result.line,
+                result.passed,
+                result.reason,
+                result.hint.unwrap_or_default()
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(reasons.join("\n"), @"");
+}
+
+#[test]
+fn what_is_wrong_with_a_file() {
+    let text = "\
+- name: one
+  events:
+    - exec: {exe: /bin/sh, argz: [a]}
+    - open: {path: /x, flags: wirte}
+    - open: {path: /x, result: ENOPE}
+    - exec: {exe: /bin/sh, tty: maybe}
+    - {exec: /bin/sh, open: /x}
+    - open: {path: /x, process: {pid: 7}}
+    - exec: /bin/sh
+      at: soon
+  expect: [A]
+  silent: [A]
+- name: two
+  expect: []
+- name: two
+  events: [exec: /bin/sh]
+- events: []
+  expect: []
+- just text
+";
+    insta::assert_snapshot!(problems(text), @"");
+    insta::assert_snapshot!(problems("cases: []"), @"");
+}
+
+#[test]
+fn rules_swapped_under_an_engine_keep_its_processes() {
+    let case = &cases(block("cases"))[5];
+    let set = rules(block("rules"));
+    let mut engine = Engine::new(Arc::new(RuleSet::default()), Limits::default());
+    engine.seed(case.processes.iter().cloned());
+    let (last, before) = case.events.split_last().expect("events");
+    for event in before {
+        assert!(engine.handle(event).is_empty());
+    }
+    engine.replace_rules(set);
+    let alerts = engine.handle(last);
+    assert_eq!(alerts[0].fields["proc.pname"].to_string(), "bash");
+    assert_eq!(engine.events(), 5);
+}
