@@ -70,7 +70,9 @@ pub enum IdentityError {
     #[error("the join failed: {0}")]
     Refused(#[from] ClientError),
     /// The pins are not the ones that the token names.
-    #[error("the control plane's pins have the digest {actual}, the token says {expected}: it is not the one the token was made for")]
+    #[error(
+        "the control plane's pins have the digest {actual}, the token says {expected}: it is not the one the token was made for"
+    )]
     OtherPins {
         /// What the token carries.
         expected: Digest,
@@ -254,3 +256,6 @@ fn make_key(folder: &Path, random: &dyn Random) -> Result<SigningKey, IdentityEr
     durable::replace(&folder.join(KEY_FILE), format!("{}\n", hex::encode(seed)).as_bytes())?;
     Ok(SigningKey::from_bytes(&seed))
 }
+
+#[cfg(test)]
+mod tests;

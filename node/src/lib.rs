@@ -8,8 +8,23 @@
 //! when it joined. The control plane is trusted for order only: releases are checked against the pinned keys and signers, offline.
 #![forbid(unsafe_code)]
 
+pub mod active;
+pub mod agent;
+mod backoff;
+pub mod checkpoint;
 pub mod client;
 pub mod durable;
+#[cfg(test)]
+mod fixture;
 pub mod identity;
 pub mod random;
+pub mod releases;
 pub mod spool;
+mod stop;
+pub mod uplink;
+
+pub use active::{Active, ActiveRelease};
+pub use agent::{Agent, AgentConfig, AgentError};
+pub use identity::{Identity, IdentityError, join};
+pub use random::{Random, SystemRandom};
+pub use spool::{Recorded, Spool, SpoolError, SpoolLimits};

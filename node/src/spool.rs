@@ -243,8 +243,7 @@ impl Spool {
         let producer = streams::Producer { folder, node, key, clock: &*clock, random: &*random };
         let streams::Opened { queue, retired } = producer.open()?;
         let state = queue.state();
-        let chain =
-            Chain::resume(queue.stream().clone(), state.next, state.prev, state.unsigned, clock.now());
+        let chain = Chain::resume(queue.stream().clone(), state.next, state.prev, state.unsigned, clock.now());
         let state = State {
             durable: chain.clone(),
             chain,
@@ -358,9 +357,8 @@ impl Spool {
     /// Waits until something is pending or the spool is closed, at most `timeout`. True: something is pending.
     #[must_use]
     pub fn wait_pending(&self, timeout: Duration) -> bool {
-        let has_pending = |state: &State| {
-            state.queue.pending_len() > 0 || state.retired.iter().any(|queue| queue.pending_len() > 0)
-        };
+        let has_pending =
+            |state: &State| state.queue.pending_len() > 0 || state.retired.iter().any(|queue| queue.pending_len() > 0);
         let state = self.inner.lock();
         let (state, _) = self
             .inner
@@ -425,9 +423,10 @@ impl Spool {
             return Ok(());
         }
         state.closed = true;
-        let sealed = self.inner.seal_losses(&mut state).and_then(|_| {
-            if state.chain.unsigned() > 0 { self.inner.seal_head(&mut state) } else { Ok(()) }
-        });
+        let sealed = self
+            .inner
+            .seal_losses(&mut state)
+            .and_then(|_| if state.chain.unsigned() > 0 { self.inner.seal_head(&mut state) } else { Ok(()) });
         let batch = Arc::clone(&state.batch);
         let written = if state.waiting.is_empty() && !state.writing {
             Ok(())

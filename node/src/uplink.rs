@@ -74,7 +74,8 @@ impl Uplink {
             Ok(()) => Ok(true),
             Err(error) => {
                 // A refusal that waiting does not cure may be about history: ask again where the stream stands.
-                if matches!(&error, UplinkError::Client(error) if matches!(error.status(), Some(400 | 404 | 409 | 422))) {
+                if matches!(&error, UplinkError::Client(error) if matches!(error.status(), Some(400 | 404 | 409 | 422)))
+                {
                     self.reconciled.remove(&pending.stream);
                 }
                 Err(error)

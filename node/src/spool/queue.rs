@@ -150,8 +150,7 @@ impl Queue {
         let files: Vec<&String> = names.iter().filter(|name| name.ends_with(".seg")).collect();
         for (index, name) in files.iter().enumerate() {
             let path = folder.join(name);
-            let damage =
-                |at: u64, reason: &str| Found::Damage { path: path.clone(), at, reason: reason.to_owned() };
+            let damage = |at: u64, reason: &str| Found::Damage { path: path.clone(), at, reason: reason.to_owned() };
             let bytes = fs::read(&path).map_err(DiskError::of("read", &path))?;
             let scan = match segment::scan(&bytes) {
                 Ok(scan) => scan,
@@ -169,11 +168,7 @@ impl Queue {
                 found = damage(0, "it does not begin where the segment before it ends");
                 break;
             }
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(DiskError::of("open", &path))?;
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(DiskError::of("open", &path))?;
             let newest = index + 1 == files.len();
             match &scan.tail {
                 Tail::Clean => {}

@@ -263,7 +263,10 @@ fn a_full_spool_refuses_counts_and_says_so() {
     let all: Vec<SensorLoss> = records.iter().chain(&pending(&spool)).filter_map(|r| r.data_as().ok()).collect();
     assert_eq!(all.iter().map(|loss| loss.lost).sum::<u64>(), 6, "every refused record is in a record: {all:?}");
     assert_eq!(all[0].family, "node.capabilities");
-    assert_eq!(bench.open_on(Box::new(SystemDisk)).unwrap_err().to_string(), SpoolError::InUse { path: bench.path() }.to_string());
+    assert_eq!(
+        bench.open_on(Box::new(SystemDisk)).unwrap_err().to_string(),
+        SpoolError::InUse { path: bench.path() }.to_string()
+    );
 }
 
 #[test]

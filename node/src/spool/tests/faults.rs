@@ -66,13 +66,21 @@ fn each_fault_leaves_exactly_what_was_acknowledged() {
                 let spool = bench.open();
                 assert_eq!(spool.stream(), stream, "{case}");
                 let records = pending(&spool);
-                assert_eq!(versions(&records), acknowledged.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), "{case}");
+                assert_eq!(
+                    versions(&records),
+                    acknowledged.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(),
+                    "{case}"
+                );
                 for (_, place) in &acknowledged {
                     let bytes = records[usize::try_from(place.sequence.0).unwrap()].to_bytes().unwrap();
                     assert_eq!(Digest::leaf(&bytes), place.leaf, "{case}");
                 }
                 let losses: Vec<SensorLoss> = records.iter().filter_map(|record| record.data_as().ok()).collect();
-                assert_eq!(losses.iter().map(|loss| loss.lost).sum::<u64>(), 1, "{case}: the refused record is accounted for");
+                assert_eq!(
+                    losses.iter().map(|loss| loss.lost).sum::<u64>(),
+                    1,
+                    "{case}: the refused record is accounted for"
+                );
                 spool.record(draft("after")).unwrap();
             }
         }
@@ -83,7 +91,8 @@ fn each_fault_leaves_exactly_what_was_acknowledged() {
 fn a_record_that_failed_but_reached_the_disk_is_not_taken_back_as_acknowledged() {
     // The process dies right after the failed sync, before anything could be cut: the bytes are there, nobody was told.
     let bench = Bench::new();
-    let spool = bench.open_on(Box::new(Faulty { call: Call::Sync, done: true, at: 1, count: AtomicUsize::new(0) })).unwrap();
+    let spool =
+        bench.open_on(Box::new(Faulty { call: Call::Sync, done: true, at: 1, count: AtomicUsize::new(0) })).unwrap();
     spool.record(draft("a")).unwrap();
     assert!(spool.record(draft("b")).is_err());
     drop(spool);
@@ -123,7 +132,8 @@ fn a_cut_that_fails_is_tried_again() {
 #[test]
 fn threads_that_wait_for_a_failed_batch_are_all_told() {
     let bench = Bench::new();
-    let spool = bench.open_on(Box::new(Faulty { call: Call::Sync, done: false, at: 3, count: AtomicUsize::new(0) })).unwrap();
+    let spool =
+        bench.open_on(Box::new(Faulty { call: Call::Sync, done: false, at: 3, count: AtomicUsize::new(0) })).unwrap();
     let outcomes: Vec<(String, bool)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..12)
             .map(|thread| {
