@@ -1,1 +1,71 @@
-fn main() {}
+//! `cairn`: the command line. It parses, wires and prints; what it calls decides.
+//!
+//! Standard output is for data, standard error for `error:` and `hint:` lines. Exit 0 good, 1 bad, 2 could not tell.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "full")]
+mod author;
+#[cfg(feature = "full")]
+mod clock;
+mod failure;
+#[cfg(feature = "full")]
+mod rules;
+#[cfg(feature = "full")]
+mod template;
+#[cfg(feature = "full")]
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Policy from a Git commit to every node, and back proof of what happened.
+#[derive(Parser)]
+#[command(name = "cairn", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on this machine: control plane, admission server, sensor
+    #[cfg(feature = "full")]
+    Up(up::Arguments),
+    /// Make a policy repo from the template
+    #[cfg(feature = "full")]
+    Init(author::InitArguments),
+    /// Check files against guardrails
+    #[cfg(feature = "full")]
+    Check(author::CheckArguments),
+    /// Run every test of a policy repo
+    #[cfg(feature = "full")]
+    Test(author::TestArguments),
+    /// Work with detection rules
+    #[cfg(feature = "full")]
+    #[command(subcommand)]
+    Rules(rules::Command),
+    /// Verify a ledger, offline
+    Verify(verify::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        #[cfg(feature = "full")]
+        Command::Up(arguments) => up::run(&arguments),
+        #[cfg(feature = "full")]
+        Command::Init(arguments) => author::init(&arguments),
+        #[cfg(feature = "full")]
+        Command::Check(arguments) => author::check(&arguments),
+        #[cfg(feature = "full")]
+        Command::Test(arguments) => author::test(&arguments),
+        #[cfg(feature = "full")]
+        Command::Rules(command) => rules::run(&command),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    done.unwrap_or_else(|failure: Failure| failure.report())
+}

@@ -1,0 +1,117 @@
+//! `cairn verify`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use cairn_verify::{EarlierReport, Options, Progress, render};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::{Failure, chain};
+
+/// Below this many records a progress bar would only flicker.
+const PROGRESS_FROM: u64 = 20_000;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A ledger's directory
+    path: PathBuf,
+    /// The ledger's public key, as a vkey, or a file that holds one; without it the key pinned in ~/.config/cairn/keys for this
+    /// ledger, else the one the ledger names itself: then the origin is not proven
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The JSON report of an earlier verification, which must be the beginning of this one
+    #[arg(long, value_name = "REPORT")]
+    since: Option<PathBuf>,
+    /// Findings (undeclared gaps, unattested tails, abandoned streams) count as faults
+    #[arg(long)]
+    strict: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let since = arguments.since.as_deref().map(earlier).transpose()?;
+    let key = match &arguments.key {
+        Some(key) => Some(given_key(key)?),
+        None => pinned_key(&arguments.path),
+    };
+    let options = Options { key, since, threads: 0, progress: progress() };
+    let report = cairn_verify::verify(&arguments.path, &options);
+    if arguments.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{}", render(&report));
+    }
+    Ok(ExitCode::from(report.exit_code(arguments.strict)))
+}
+
+fn earlier(path: &Path) -> Result<EarlierReport, Failure> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::unknown(format!("{}: {error}", path.display())).hint("give the file that `cairn verify --json` wrote"))?;
+    EarlierReport::parse(&bytes).map_err(|error| {
+        Failure::unknown(format!("{}: {}", path.display(), chain(&error))).hint("give the file that `cairn verify --json` wrote")
+    })
+}
+
+/// A vkey, or a file that holds one.
+fn given_key(key: &str) -> Result<String, Failure> {
+    if key.contains('+') && !Path::new(key).exists() {
+        return Ok(key.to_owned());
+    }
+    std::fs::read_to_string(key).map(|text| text.trim().to_owned()).map_err(|error| {
+        Failure::unknown(format!("--key {key}: neither a vkey nor a file that can be read: {error}"))
+            .hint("a vkey has the form <name>+<8 hexadecimal digits>+<base64>")
+    })
+}
+
+/// The key that this user pinned for the ledger at `path`: a line of `~/.config/cairn/keys` with the checkpoint's origin as its
+/// name. Lines that start with `#` are comments.
+fn pinned_key(path: &Path) -> Option<String> {
+    let checkpoint = std::fs::read_to_string(path.join("checkpoint")).ok()?;
+    let origin = checkpoint.lines().next()?;
+    let pins = std::fs::read_to_string(PathBuf::from(std::env::var_os("HOME")?).join(".config/cairn/keys")).ok()?;
+    find_pin(&pins, origin)
+}
+
+fn find_pin(pins: &str, origin: &str) -> Option<String> {
+    let mut lines = pins.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.find(|line| line.split('+').next() == Some(origin)).map(ToOwned::to_owned)
+}
+
+/// A bar on a terminal; nothing elsewhere: a verification prints its report and nothing before it.
+fn progress() -> Option<Box<dyn Fn(Progress) + Send + Sync>> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar: OnceLock<ProgressBar> = OnceLock::new();
+    Some(Box::new(move |progress: Progress| {
+        if progress.total < PROGRESS_FROM {
+            return;
+        }
+        let bar = bar.get_or_init(|| {
+            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {eta} left");
+            ProgressBar::new(progress.total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_position(progress.done);
+        if progress.done >= progress.total {
+            bar.finish_and_clear();
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_found_by_the_ledgers_origin() {
+        let pins = "# ours\nacme.example/cairn/1+00000000+AQ\n\nother/1+11111111+AQ\n";
+        assert_eq!(find_pin(pins, "other/1").as_deref(), Some("other/1+11111111+AQ"));
+        assert_eq!(find_pin(pins, "acme.example/cairn"), None);
+        assert_eq!(find_pin(pins, "# ours"), None);
+    }
+}
