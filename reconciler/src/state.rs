@@ -16,7 +16,7 @@ use std::time::Duration;
 use cairn_schemas::data::{
     FleetObserved, GitRefused, NodeCapabilities, NodeFellback, NodeJoined, NodeLoaded, NodeRefused, ReleaseBuilt,
     ReleaseRejected, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld, RolloutPromoted, RolloutSuperseded,
-    StreamObserved,
+    StreamObserved, StreamRejected,
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{CommitId, NodeId, RecordIndex, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
@@ -122,6 +122,9 @@ impl State {
         let seen = arrived.unwrap_or_else(|| record.time.min(now).max(self.control_time));
         self.follow_stream(&record, bytes, control);
         *self.counts.entry(record.kind).or_default() += 1;
+        if record.kind == RecordType::StreamRejected {
+            self.follow_rejected(&record.data_as()?);
+        }
         let summary = if control { self.apply_control(&record, seen)? } else { self.apply_other(&record, seen)? };
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -151,6 +154,15 @@ impl State {
         stream.unsigned = if head { 0 } else { stream.unsigned + 1 };
         if control && record.kind == RecordType::StreamOpened {
             self.control_stream = Some(record.stream.clone());
+        }
+    }
+
+    /// The stream goes on after the record that was refused: the next one names its hash.
+    fn follow_rejected(&mut self, rejected: &StreamRejected) {
+        if let Some(stream) = self.streams.get_mut(&rejected.stream) {
+            stream.sequence = rejected.sequence;
+            stream.digest = rejected.digest;
+            stream.unsigned += 1;
         }
     }
 

@@ -1,0 +1,49 @@
+//! Answers that are not a success.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use cairn_schemas::wire::WireError;
+
+/// A refusal: a status, what went wrong, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    status: StatusCode,
+    error: WireError,
+}
+
+impl Refused {
+    /// A refusal with these words.
+    #[must_use]
+    pub fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Refused {
+        Refused { status, error: WireError { error: error.into(), hint: hint.map(str::to_owned) } }
+    }
+
+    /// For what is not as it must be.
+    pub(super) fn bad(error: impl Into<String>) -> Refused {
+        Refused::new(StatusCode::BAD_REQUEST, error, None)
+    }
+
+    /// For whom nobody knows.
+    pub(super) fn unknown_credential() -> Refused {
+        let hint = "send `authorization: Bearer <credential>` with the credential that the join gave";
+        Refused::new(StatusCode::UNAUTHORIZED, "no known credential", Some(hint))
+    }
+
+    /// For what is the control plane's own trouble, and may be asked again.
+    pub(super) fn trouble(error: impl Into<String>) -> Refused {
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, error, Some("ask again"))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.error)).into_response()
+    }
+}
+
+/// The fallback for a path that nothing serves.
+pub async fn not_found(uri: axum::http::Uri) -> Refused {
+    let path: String = uri.path().chars().take(120).collect();
+    Refused::new(StatusCode::NOT_FOUND, format!("nothing is served at {path}"), None)
+}

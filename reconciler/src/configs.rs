@@ -1,0 +1,148 @@
+//! The `cairn.yaml` of releases, read from their content.
+//!
+//! A record names a release's digest, never its rings: they stand in `content.tar`, which lies beside the ledger and is found by
+//! that digest. Read once each, and kept for the newest few.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cairn_release::content::{self, ContentError};
+use cairn_release::files::CONTENT_FILE;
+use cairn_schemas::config::PolicyConfig;
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::ReleaseRef;
+
+use crate::durable::DiskError;
+use crate::offer::Configs;
+use crate::step::one_line;
+
+/// How many are kept.
+const KEPT_MAX: usize = 64;
+/// The file.
+const CONFIG_FILE: &str = "cairn.yaml";
+
+/// Why a release's configuration cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The archive is another.
+    #[error("{} has the SHA-256 {actual}, and the release is {expected}", path.display())]
+    Digest {
+        /// The archive.
+        path: PathBuf,
+        /// What the ledger says.
+        expected: Digest,
+        /// What it has.
+        actual: Digest,
+    },
+    /// The archive is malformed.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ContentError,
+    },
+    /// There is no readable `cairn.yaml` in it.
+    #[error("{}: cairn.yaml: {reason}", path.display())]
+    Config {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The configurations of the releases below one folder.
+#[derive(Debug)]
+pub struct ConfigCache {
+    releases: PathBuf,
+    kept: Mutex<BTreeMap<ReleaseRef, Option<Arc<PolicyConfig>>>>,
+}
+
+impl ConfigCache {
+    /// Of the releases in the ledger's folder `releases/`.
+    #[must_use]
+    pub fn new(releases: &Path) -> ConfigCache {
+        ConfigCache { releases: releases.to_owned(), kept: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn read(&self, release: ReleaseRef) -> Result<PolicyConfig, ConfigError> {
+        let path = self.releases.join(release.serial.to_string()).join(CONTENT_FILE);
+        let bytes = std::fs::read(&path).map_err(DiskError::of("read", &path))?;
+        let actual = Digest::sha256(&bytes);
+        if actual != release.digest {
+            return Err(ConfigError::Digest { path, expected: release.digest, actual });
+        }
+        let files = content::unpack(&bytes).map_err(|source| ConfigError::Content { path: path.clone(), source })?;
+        let refuse = |reason: String| ConfigError::Config { path: path.clone(), reason };
+        let file = files.get(CONFIG_FILE).ok_or_else(|| refuse("missing".to_owned()))?;
+        let text = std::str::from_utf8(&file.bytes).map_err(|error| refuse(error.to_string()))?;
+        serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))
+    }
+}
+
+impl Configs for ConfigCache {
+    fn config(&self, release: ReleaseRef) -> Option<Arc<PolicyConfig>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = kept.get(&release) {
+            return found.clone();
+        }
+        let found = match self.read(release) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(error) => {
+                // Kept too: what is damaged does not mend itself, and pages ask every few seconds.
+                tracing::error!(%release, error = one_line(&error), "the configuration of a release cannot be read");
+                None
+            }
+        };
+        if kept.len() == KEPT_MAX {
+            kept.pop_first();
+        }
+        kept.insert(release, found.clone());
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_release::content::{Content, FileEntry, pack};
+    use cairn_schemas::ids::Serial;
+
+    use super::*;
+
+    fn write(folder: &Path, serial: u64, config: &str) -> ReleaseRef {
+        let content = Content::from([(CONFIG_FILE.to_owned(), FileEntry::plain(config))]);
+        let tar = pack(&content).unwrap();
+        let path = folder.join(serial.to_string());
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join(CONTENT_FILE), &tar).unwrap();
+        ReleaseRef { serial: Serial(serial), digest: Digest::sha256(&tar) }
+    }
+
+    #[test]
+    fn a_release_has_the_rings_of_its_own_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let release = write(folder.path(), 1, "version: 1\nrings:\n  - name: canary\n    soak: 1s\n");
+        let cache = ConfigCache::new(folder.path());
+        assert_eq!(cache.config(release).unwrap().rings[0].name.as_str(), "canary");
+        assert!(cache.config(ReleaseRef { serial: Serial(2), ..release }).is_none(), "no such file");
+        assert!(cache.config(ReleaseRef { digest: Digest::ZERO, ..release }).is_none(), "another file");
+        let broken = write(folder.path(), 3, "rings: [");
+        assert!(cache.config(broken).is_none());
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ConfigCache::new(folder.path());
+        for serial in 0..=KEPT_MAX as u64 {
+            cache.config(ReleaseRef { serial: Serial(serial), digest: Digest::ZERO });
+        }
+        assert_eq!(cache.kept.lock().unwrap().len(), KEPT_MAX);
+    }
+}
