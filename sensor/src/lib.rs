@@ -2,7 +2,8 @@
 //!
 //! [`kernel`] brings events, [`source`] is what it is one of; [`detection`] turns alerts into records, [`redact`] hides personal
 //! values, [`respond`] says which responses a detection has, [`contain`] ends a process and only that process. Deciding is pure;
-//! only [`kernel`], [`contain`] and [`names`] touch the machine.
+//! [`watch`] is the loop. Only
+//! [`kernel`], [`contain`] and [`names`] touch the machine.
 
 pub mod contain;
 pub mod detection;
@@ -12,3 +13,6 @@ pub mod open_containment;
 pub mod redact;
 pub mod respond;
 pub mod source;
+pub mod watch;
+
+pub use watch::Watch;

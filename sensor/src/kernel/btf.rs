@@ -11,7 +11,7 @@ use std::collections::HashMap;
 const DEPTH_MAX: u32 = 16;
 
 /// Bytes of type information accepted; a distribution kernel has 4 to 10 MB.
-pub const BTF_LEN_MAX: usize = 64 << 20;
+const BTF_LEN_MAX: usize = 64 << 20;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;

@@ -78,7 +78,7 @@ const MACHINE: Option<Machine> = Some(Machine {
 const MACHINE: Option<Machine> = None;
 
 /// Is this machine's architecture one whose calls are known here?
-pub const MACHINE_IS_KNOWN: bool = MACHINE.is_some();
+pub(super) const MACHINE_IS_KNOWN: bool = MACHINE.is_some();
 
 impl Layout {
     /// Looks up everything in the kernel's type information.
@@ -104,7 +104,7 @@ impl Layout {
 }
 
 /// Does the kernel have a helper function? The enumeration of them is part of its type information.
-pub fn has_helper(btf: &Btf<'_>, name: &str) -> bool {
+pub(super) fn has_helper(btf: &Btf<'_>, name: &str) -> bool {
     btf.enum_value("bpf_func_id", &format!("BPF_FUNC_{name}")).is_ok()
 }
 
