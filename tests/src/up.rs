@@ -48,6 +48,7 @@ pub struct Up {
     pub dir: PathBuf,
     /// `http://127.0.0.1:<port>`.
     pub url: String,
+    began: Instant,
     /// From start to the line that says ready.
     pub ready_after: Duration,
     output: Arc<Lines>,
@@ -60,13 +61,18 @@ impl Up {
     /// When it ends or is not ready within [`PATIENCE`]; the message holds what it printed.
     #[must_use]
     pub fn start(dir: &Path) -> Up {
-        let mut up = Up::spawn(dir);
-        let began = Instant::now();
-        let page = up.wait_line("page: http://", PATIENCE);
-        up.url = page.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").trim_end_matches('/').to_owned();
-        up.wait_line("ready", PATIENCE);
-        up.ready_after = began.elapsed();
-        up
+        Up::spawn(dir).until_ready()
+    }
+
+    /// Starts plain `cairn up` in `folder`: its data folder and its address are the defaults.
+    ///
+    /// # Panics
+    /// As [`Up::start`], and when the default port is taken.
+    #[must_use]
+    pub fn start_in(folder: &Path) -> Up {
+        let mut command = Command::new(binary());
+        command.arg("up").current_dir(folder);
+        Up::from_command(command, &folder.join("cairn-data")).until_ready()
     }
 
     /// Starts it and waits for nothing.
@@ -75,9 +81,13 @@ impl Up {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(dir: &Path) -> Up {
-        let mut child = Command::new(binary())
-            .args(["up", "--listen", "127.0.0.1:0", "--dir"])
-            .arg(dir)
+        let mut command = Command::new(binary());
+        command.args(["up", "--listen", "127.0.0.1:0", "--dir"]).arg(dir);
+        Up::from_command(command, dir)
+    }
+
+    fn from_command(mut command: Command, dir: &Path) -> Up {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -86,7 +96,17 @@ impl Up {
         let output = Arc::new(Lines::default());
         collect(child.stdout.take().expect("piped"), Arc::clone(&output));
         collect(child.stderr.take().expect("piped"), Arc::clone(&output));
-        Up { child, dir: dir.to_owned(), url: String::new(), ready_after: Duration::ZERO, output }
+        let began = Instant::now();
+        Up { child, dir: dir.to_owned(), url: String::new(), began, ready_after: Duration::ZERO, output }
+    }
+
+    fn until_ready(mut self) -> Up {
+        let page = self.wait_line("page: http://", PATIENCE);
+        let address = page.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
+        self.url = address.trim_end_matches('/').to_owned();
+        self.wait_line("ready", PATIENCE);
+        self.ready_after = self.began.elapsed();
+        self
     }
 
     /// The policy repo.

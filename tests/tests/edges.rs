@@ -63,7 +63,8 @@ fn no_crate_uses_one_it_must_not() {
         if SEE_ALL.contains(&name) {
             continue;
         }
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the table: add it, or remove the crate"));
+        let may =
+            allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the table: add it, or remove the crate"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let used = dependency["name"].as_str().unwrap();
             if dependency["kind"].is_null() && ours.contains(used) {
@@ -76,8 +77,11 @@ fn no_crate_uses_one_it_must_not() {
 #[test]
 fn the_auditors_build_is_small_and_plain() {
     let arguments = ["-p", "cairn", "--no-default-features", "--features", "verify"];
-    let tree = cargo(&[&["tree", "--offline", "-e", "normal,build", "--prefix", "none", "-f", "{p}"], &arguments[..]].concat());
-    let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).filter(|c| !c.is_empty()).collect();
+    let tree = cargo(
+        &[&["tree", "--offline", "-e", "normal,build", "--prefix", "none", "-f", "{p}"], &arguments[..]].concat(),
+    );
+    let crates: BTreeSet<&str> =
+        tree.lines().filter_map(|line| line.split(' ').next()).filter(|c| !c.is_empty()).collect();
     assert!(crates.len() < 80, "the auditor's build has {} crates; the limit is 79: {crates:?}", crates.len());
     for banned in ["tokio", "hyper", "ureq", "rustls", "ring", "cc", "git2", "gix", "aya", "regorus", "async-trait"] {
         assert!(!crates.contains(banned), "the auditor's build must not hold {banned}");

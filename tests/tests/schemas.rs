@@ -21,7 +21,11 @@ fn the_files_are_what_the_types_say() {
     let expected = cairn_schemas::schema::files();
     let found = files();
     for (name, text) in &expected {
-        assert_eq!(found.get(name), Some(text), "schemas/v1/{name} is not what the types say: run `cargo xtask schemas`");
+        assert_eq!(
+            found.get(name),
+            Some(text),
+            "schemas/v1/{name} is not what the types say: run `cargo xtask schemas`"
+        );
     }
     for name in found.keys() {
         assert!(expected.contains_key(name), "schemas/v1/{name} belongs to no type: remove it");
@@ -48,8 +52,11 @@ fn valid_vectors_satisfy_their_schemas() {
 
 #[test]
 fn personal_fields_are_marked() {
-    let marked: Vec<String> =
-        files().into_iter().filter(|(_, text)| text.contains("\"x-cairn-personal\": true")).map(|(name, _)| name).collect();
+    let marked: Vec<String> = files()
+        .into_iter()
+        .filter(|(_, text)| text.contains("\"x-cairn-personal\": true"))
+        .map(|(name, _)| name)
+        .collect();
     for name in ["cairn.admission.decided", "cairn.detection.raised", "cairn.release.built"] {
         assert!(marked.contains(&format!("{name}.schema.json")), "{name} marks no personal field");
     }

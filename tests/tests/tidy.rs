@@ -29,7 +29,11 @@ fn nothing_is_left_half_done() {
     for (name, text) in texts().iter().filter(|(name, _)| ours(name) && name.ends_with(".rs")) {
         for (number, line) in text.lines().enumerate() {
             for word in words {
-                assert!(!line.contains(word), "{name}:{}: {word}: do it, or write it down as a known limit", number + 1);
+                assert!(
+                    !line.contains(word),
+                    "{name}:{}: {word}: do it, or write it down as a known limit",
+                    number + 1
+                );
             }
         }
     }
@@ -38,7 +42,10 @@ fn nothing_is_left_half_done() {
 #[test]
 fn no_test_is_ignored() {
     for (name, text) in texts().iter().filter(|(name, _)| ours(name) && name.ends_with(".rs")) {
-        assert!(!text.contains(concat!("#[ig", "nore")), "{name}: a test that does not run proves nothing: mend it or remove it");
+        assert!(
+            !text.contains(concat!("#[ig", "nore")),
+            "{name}: a test that does not run proves nothing: mend it or remove it"
+        );
     }
 }
 

@@ -48,7 +48,8 @@ fn review(uid: &str, privileged: bool) -> Value {
 
 /// Posts a review; the answer's `response`.
 fn admit(up: &Up, body: &Value) -> Result<Value, String> {
-    let mut answer = ureq::post(&format!("{}/v1/admission/validate", up.url)).send_json(body).map_err(|e| e.to_string())?;
+    let mut answer =
+        ureq::post(&format!("{}/v1/admission/validate", up.url)).send_json(body).map_err(|e| e.to_string())?;
     let answer: Value = answer.body_mut().read_json().map_err(|error| error.to_string())?;
     Ok(answer["response"].clone())
 }
@@ -132,7 +133,8 @@ fn from_a_commit_to_a_verified_record() {
 
     // Bad commits are rejected with file and line; nodes keep what they have.
     let from = ledger.end();
-    let broken = "- rule: Broken\n  desc: Does not compile.\n  condition: proc.nmae = bash\n  output: x\n  priority: Warning\n";
+    let broken =
+        "- rule: Broken\n  desc: Does not compile.\n  condition: proc.nmae = bash\n  output: x\n  priority: Warning\n";
     commit(&up.policies(), "A rule that does not compile", &[("detections/broken.yaml", broken)]);
     let rejected = ledger.wait("the rejection", from, PATIENCE, |record| record.kind == RecordType::ReleaseRejected);
     assert_eq!(rejected.record.data["stage"], "load");
@@ -170,7 +172,8 @@ fn from_a_commit_to_a_verified_record() {
 
 fn annotation(notes: &Value, ending: &str) -> String {
     let notes = notes.as_object().unwrap();
-    let (_, value) = notes.iter().find(|(key, _)| key.ends_with(ending)).unwrap_or_else(|| panic!("{ending}: {notes:?}"));
+    let (_, value) =
+        notes.iter().find(|(key, _)| key.ends_with(ending)).unwrap_or_else(|| panic!("{ending}: {notes:?}"));
     value.as_str().unwrap().to_owned()
 }
 
@@ -193,7 +196,8 @@ fn detect_then_contain(up: &mut Up, forbidden: &Path) {
     let began = Instant::now();
     let mut child = Command::new(forbidden).arg("30").spawn().unwrap();
     let pid = child.id();
-    let found = ledger.wait("the detection", from, PATIENCE, |record| is_detection_of(record, "Forbidden program", pid));
+    let found =
+        ledger.wait("the detection", from, PATIENCE, |record| is_detection_of(record, "Forbidden program", pid));
     println!("exec to record in the ledger   {:?}", began.elapsed());
     let data = &found.record.data;
     assert!(data["process"]["arguments"].as_array().unwrap().contains(&json!("30")), "{data}");
@@ -225,9 +229,7 @@ fn detect_then_contain(up: &mut Up, forbidden: &Path) {
 }
 
 fn is_detection_of(record: &Record, rule: &str, pid: u32) -> bool {
-    record.kind == RecordType::DetectionRaised
-        && record.data["rule"] == rule
-        && record.data["process"]["pid"] == pid
+    record.kind == RecordType::DetectionRaised && record.data["rule"] == rule && record.data["process"]["pid"] == pid
 }
 
 fn verify_ok(dir: &Path) -> String {
@@ -455,7 +457,8 @@ fn bad_input_gets_one_line_and_nothing_is_touched() {
     let up = Up::start(&dir);
     let from = up.ledger().end();
     commit(&up.policies(), "Break cairn.yaml", &[("cairn.yaml", "version: 1\nringz: []\n")]);
-    let rejected = up.ledger().wait("the rejection", from, PATIENCE, |record| record.kind == RecordType::ReleaseRejected);
+    let rejected =
+        up.ledger().wait("the rejection", from, PATIENCE, |record| record.kind == RecordType::ReleaseRejected);
     assert_eq!(rejected.record.data["problems"][0]["file"], "cairn.yaml", "{}", rejected.record.data);
     assert!(up.stop());
     verify_ok(&dir);
