@@ -93,9 +93,15 @@ fn why_a_case_did_not_pass() {
                 result.reason,
                 result.hint.unwrap_or_default()
             )
+            .trim_end()
+            .to_owned()
         })
         .collect();
-    insta::assert_snapshot!(reasons.join("\n"), @"");
+    insta::assert_snapshot!(reasons.join("\n"), @r"
+    cases.yaml:1 false `Shell in container` alerted and was not expected to
+    cases.yaml:2 false `Shell in container` did not alert
+    cases.yaml:3 false there is no rule `Shell in contaner` did you mean `Shell in container`?
+    ");
 }
 
 #[test]
@@ -121,8 +127,70 @@ fn what_is_wrong_with_a_file() {
   expect: []
 - just text
 ";
-    insta::assert_snapshot!(problems(text), @"");
-    insta::assert_snapshot!(problems("cases: []"), @"");
+    insta::assert_snapshot!(problems(text), @r#"
+    error[CAIRN_REPLAY_CASE]: rule `A` is in `expect` and in `silent`
+      --> cases.yaml:1:3 in case "one"
+     1 | - name: one
+       |   ^
+    error[CAIRN_REPLAY_CASE]: unknown key `argz`
+      --> cases.yaml:3:28 in case "one"
+     3 |     - exec: {exe: /bin/sh, argz: [a]}
+       |                            ^
+      hint: did you mean `args`?
+    error[CAIRN_REPLAY_CASE]: `wirte` is no flag of an open
+      --> cases.yaml:4:31 in case "one"
+     4 |     - open: {path: /x, flags: wirte}
+       |                               ^
+      hint: words are read, write, readwrite, create, truncate, append, and the names O_...
+    error[CAIRN_REPLAY_CASE]: `result` is no descriptor or name of an error such as ENOENT
+      --> cases.yaml:5:32 in case "one"
+     5 |     - open: {path: /x, result: ENOPE}
+       |                                ^
+    error[CAIRN_REPLAY_CASE]: `tty` is true, false or a device number
+      --> cases.yaml:6:33 in case "one"
+     6 |     - exec: {exe: /bin/sh, tty: maybe}
+       |                                 ^
+    error[CAIRN_REPLAY_CASE]: an event is one of exec, open, fork, exit
+      --> cases.yaml:7:7 in case "one"
+     7 |     - {exec: /bin/sh, open: /x}
+       |       ^
+    error[CAIRN_REPLAY_CASE]: a process that nothing is known of
+      --> cases.yaml:8:33 in case "one"
+     8 |     - open: {path: /x, process: {pid: 7}}
+       |                                 ^
+      hint: give `exe`, or the `pid` of a process of this case
+    error[CAIRN_REPLAY_CASE]: `at` is a duration from the beginning
+      --> cases.yaml:10:11 in case "one"
+     10 |       at: soon
+        |           ^
+      hint: write `1500ms` or `10s`
+    error[CAIRN_REPLAY_CASE]: `events` is missing
+      --> cases.yaml:13:3 in case "two"
+     13 | - name: two
+        |   ^
+      hint: add `events:`
+    error[CAIRN_REPLAY_CASE]: `expect` is missing
+      --> cases.yaml:15:3 in case "two"
+     15 | - name: two
+        |   ^
+      hint: write `expect: [Rule name]`, or `expect: []` when no rule may alert
+    error[CAIRN_REPLAY_CASE]: `name` is missing
+      --> cases.yaml:17:3 in case
+     17 | - events: []
+        |   ^
+      hint: add `name:`
+    error[CAIRN_REPLAY_CASE]: a case is a mapping, not a scalar
+      --> cases.yaml:19:3
+     19 | - just text
+        |   ^
+    "#);
+    insta::assert_snapshot!(problems("cases: []"), @r"
+    error[CAIRN_REPLAY_CASE]: the document is a mapping, not a sequence
+      --> cases.yaml:1:1
+     1 | cases: []
+       | ^
+      hint: a replay file is a sequence of cases, each beginning with `- name:`
+    ");
 }
 
 #[test]

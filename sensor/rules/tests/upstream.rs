@@ -36,3 +36,24 @@ fn each_file_loads_alone() {
         assert!(loaded.is_ok(), "{}", cairn_rules::problem::render(&loaded.problems));
     }
 }
+
+/// Rule, event types and condition fields as an implementation independent of this one derived them.
+const CONTRACT: &str = include_str!("falco-rules/contract.tsv");
+
+#[test]
+fn event_types_and_fields_are_those_derived_elsewhere() {
+    let loaded = load(&files());
+    let mut compared = 0;
+    for line in CONTRACT.lines().filter(|line| !line.starts_with('#')) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let Some(rule) = loaded.rules.rule(columns[0]) else {
+            assert!(loaded.rules.disabled().iter().any(|name| name == columns[0]), "{line}");
+            continue;
+        };
+        let mut types: Vec<&str> = columns[1].split(',').filter(|name| !name.is_empty()).collect();
+        types.sort_unstable();
+        assert_eq!(rule.event_types, types, "{}", rule.name);
+        compared += 1;
+    }
+    assert_eq!(compared, 81);
+}

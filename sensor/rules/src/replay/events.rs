@@ -537,7 +537,14 @@ fn tty(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<u32> {
     match fields.get("tty")?.boolean() {
         Some(true) => Some(A_TERMINAL),
         Some(false) => Some(0),
-        None => number(fields, "tty", reporter),
+        None => {
+            let node = fields.get("tty")?;
+            let device = node.text().and_then(|text| text.parse().ok());
+            if device.is_none() {
+                fields.wrong(node, "`tty` is true, false or a device number".to_owned(), None, reporter);
+            }
+            device
+        }
     }
 }
 
