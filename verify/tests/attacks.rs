@@ -48,7 +48,8 @@ fn spoil(
     spoil: impl FnOnce(&Path),
 ) -> Attack {
     let folder = tempfile::tempdir().unwrap();
-    let book = if size == 40 { Book::small() } else { Book::long(size) };
+    static LONG: std::sync::LazyLock<Book> = std::sync::LazyLock::new(|| Book::long(700));
+    let book = if size == 700 { LONG.clone() } else { Book::small() };
     book.write(folder.path());
     spoil(folder.path());
     Attack { name, kinds: kind, seen: Seen { file: Some(file.to_owned()), index }, folder }
