@@ -10,7 +10,7 @@ use crate::durable::parent;
 
 const SECTOR: usize = 512;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inode {
     /// What a reader sees now.
     current: Vec<u8>,
@@ -18,7 +18,7 @@ struct Inode {
     synced: Vec<u8>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Folder {
     current: BTreeMap<String, Entry>,
     synced: BTreeMap<String, Entry>,
@@ -30,6 +30,7 @@ enum Entry {
     Folder,
 }
 
+#[derive(Clone)]
 struct Fault {
     after: u64,
     done: bool,
@@ -37,6 +38,7 @@ struct Fault {
     kind: io::ErrorKind,
 }
 
+#[derive(Clone)]
 struct State {
     inodes: Vec<Inode>,
     folders: BTreeMap<String, Folder>,
@@ -77,6 +79,16 @@ impl FaultyDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Another disk with the same content and no faults, that forgets by another seed.
+    pub(crate) fn copy(&self, seed: u64) -> FaultyDisk {
+        let mut state = self.state().clone();
+        state.fault = None;
+        state.calls = 0;
+        state.locked.clear();
+        state.random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        FaultyDisk { state: Arc::new(Mutex::new(state)) }
     }
 
     /// How many calls that change something were made.

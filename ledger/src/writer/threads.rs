@@ -135,7 +135,7 @@ impl Shared {
     }
 
     /// The group is durable: say so.
-    fn finish(&self, group: &[Arc<Submission>], Commit { written, answers }: Commit) {
+    pub(super) fn finish(&self, group: &[Arc<Submission>], Commit { written, answers }: Commit) {
         let moved: Vec<_> = {
             let streams = lock(&self.streams);
             group
