@@ -123,7 +123,8 @@ pub fn read_policy(root: &Path) -> Result<PolicyTree, DirError> {
 fn read_folder(root: &Path, folder: &Path, name: &str, tree: &mut PolicyTree) -> Result<(), DirError> {
     for entry in fs::read_dir(folder).map_err(DirError::io(folder))? {
         let path = entry.map_err(DirError::io(folder))?.path();
-        let child = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| DirError::Name { path: path.clone() })?;
+        let child =
+            path.file_name().and_then(|name| name.to_str()).ok_or_else(|| DirError::Name { path: path.clone() })?;
         let name = format!("{name}/{child}");
         let metadata = fs::symlink_metadata(&path).map_err(DirError::io(&path))?;
         if metadata.is_dir() {
@@ -180,7 +181,10 @@ pub fn read_documents(paths: &[PathBuf]) -> Result<Vec<InputFile>, DirError> {
 
 fn walk(folder: &Path, files: &mut Vec<InputFile>) -> Result<(), DirError> {
     let entries = fs::read_dir(folder).map_err(DirError::io(folder))?;
-    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(DirError::io(folder))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(DirError::io(folder))?;
     paths.sort();
     for path in paths {
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));

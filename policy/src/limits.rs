@@ -19,7 +19,7 @@ pub const CHECKED_FILE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const CHECKED_DOCUMENTS_MAX: usize = 10_000;
 
 /// Deepest nesting of a YAML document.
-pub const YAML_DEPTH_MAX: usize = 100;
+pub const YAML_DEPTH_MAX: usize = 64;
 
 /// Most nodes of a YAML file, aliases counted as what they stand for.
 pub const YAML_NODES_MAX: usize = 500_000;

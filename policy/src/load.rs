@@ -122,7 +122,9 @@ fn ring_problems(config: &PolicyConfig, places: &ConfigPlaces) -> Vec<Problem> {
         let place = yaml::place(&place.name);
         if number < last && ring.nodes.is_empty() {
             let reason = format!("ring `{}` takes every node, so the rings after it never get one", ring.name);
-            problems.push(Problem::at(CONFIG_PATH, place, reason).hint("select its nodes by labels, as `nodes: {role: sensor}`"));
+            problems.push(
+                Problem::at(CONFIG_PATH, place, reason).hint("select its nodes by labels, as `nodes: {role: sensor}`"),
+            );
         }
         if number == last && !ring.nodes.is_empty() {
             let reason = format!("the last ring, `{}`, must take every node that is left", ring.name);
@@ -213,7 +215,8 @@ fn load_responses(files: &PolicyTree, rules: &RuleSet, problems: &mut Vec<Proble
     let mut responses = Vec::new();
     let mut named: BTreeMap<String, &str> = BTreeMap::new();
     for (path, bytes) in yaml_files(files, "responses/", None) {
-        let read = yaml::one::<ResponseFile>(path, bytes).and_then(|file| Ok((file, yaml::one::<ResponsePlaces>(path, bytes)?)));
+        let read = yaml::one::<ResponseFile>(path, bytes)
+            .and_then(|file| Ok((file, yaml::one::<ResponsePlaces>(path, bytes)?)));
         let (response, places) = match read {
             Ok(read) => read,
             Err(problem) => {
@@ -273,10 +276,10 @@ fn carried(files: &PolicyTree, problems: &mut Vec<Problem>, warnings: &mut Vec<P
                 "carried in the release; this version does not act on exceptions, so nothing is exempted",
             )),
             Ok(_) if path.starts_with("controls/") => {
-                warnings.push(Problem::of_file(path, "carried in the release; this version does not evaluate controls"));
+                warnings
+                    .push(Problem::of_file(path, "carried in the release; this version does not evaluate controls"));
             }
             Ok(_) => {}
         }
     }
 }
-

@@ -83,7 +83,9 @@ fn options() -> Options {
 }
 
 /// Values that occur more than once, each time after the first.
-pub(crate) fn repeated<'a, T: Ord>(values: impl IntoIterator<Item = &'a serde_saphyr::Spanned<T>>) -> Vec<&'a serde_saphyr::Spanned<T>>
+pub(crate) fn repeated<'a, T: Ord>(
+    values: impl IntoIterator<Item = &'a serde_saphyr::Spanned<T>>,
+) -> Vec<&'a serde_saphyr::Spanned<T>>
 where
     T: 'a,
 {
@@ -99,7 +101,10 @@ mod tests {
     fn documents_are_read_as_kubernetes_reads_them() {
         let text = "---\na: yes\nb: 0644\nc: \"yes\"\nd: 1.5\n---\n- 1\n- null\n";
         let read = documents("x.yaml", text).unwrap();
-        assert_eq!(read, [serde_json::json!({"a": true, "b": 420, "c": "yes", "d": 1.5}), serde_json::json!([1, null])]);
+        assert_eq!(
+            read,
+            [serde_json::json!({"a": true, "b": 420, "c": "yes", "d": 1.5}), serde_json::json!([1, null])]
+        );
         assert_eq!(documents("x.json", "{\"a\": 1}").unwrap(), [serde_json::json!({"a": 1})]);
     }
 
