@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::random::Random;
 
 /// The first wait, before its random part.
-pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Waits of one caller; starts anew after a success.
 #[derive(Debug, Clone, Copy, Default)]
