@@ -90,7 +90,7 @@ impl Checks {
         self.records += 1;
         *self.counts.entry(entry.facts.kind.as_str().to_owned()).or_default() += 1;
         if let Some(writer) = self.streams.record(entry, context) {
-            self.provenance.record(entry, &writer, context);
+            self.provenance.record(entry, &writer, &self.streams, context);
             self.containment.record(entry, &self.streams, context);
             if let crate::facts::Detail::LedgerOpened(opened) = &entry.facts.detail {
                 self.opened.get_or_insert_with(|| (**opened).clone());

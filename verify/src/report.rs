@@ -310,6 +310,8 @@ kinds! {
         TimeBackwards = "time_backwards",
         /// A containment was requested, and what came of it was not recorded.
         ContainmentUnfinished = "containment_unfinished",
+        /// A node decided by a release, and the record of its loading may be among those that are missing.
+        ReleaseNotShown = "release_not_shown",
         /// A release's record is there and it was not offered yet; not all of its files are written.
         ReleaseUnfinished = "release_unfinished",
     }

@@ -79,3 +79,6 @@ pub(crate) fn unread_fault(tile: TileId, unread: &Unread) -> Fault {
     };
     Fault::new(kind, unread.to_string()).file(tile).index(tile.first_record())
 }
+
+#[cfg(test)]
+mod tests;

@@ -494,6 +494,11 @@ impl Streams {
         }
     }
 
+    /// Whether something that this stream's producer wrote may be missing.
+    pub(crate) fn has_gap(&self, stream: &StreamId) -> bool {
+        self.is_blind() || self.streams.get(stream).is_some_and(|stream| !stream.gaps.is_empty())
+    }
+
     /// Whether there may be records that nobody could read.
     pub(crate) fn is_blind(&self) -> bool {
         self.holes || !self.unreadable.is_empty()
