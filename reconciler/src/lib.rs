@@ -6,6 +6,20 @@
 //! Everything that decides is pure: [`rollout::plan`], [`state::State`], [`offer::desired`].
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod build;
+pub mod configs;
+pub mod control;
+pub mod durable;
+pub mod joins;
+pub mod live;
 pub mod offer;
+pub mod pages;
+pub mod plane;
+pub mod random;
+pub mod repo;
 pub mod rollout;
+pub mod setup;
+pub mod signal;
 pub mod state;
+pub mod step;

@@ -27,6 +27,11 @@ impl Live {
         Live { state: RwLock::new(state), folded, grew: Condvar::new(), settled: watch::Sender::new(0) }
     }
 
+    /// The state itself.
+    pub(crate) fn into_state(self) -> State {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The state now. Held for as long as it is read: the fold waits.
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         // The fold changes the state record by record; a panic in it leaves one that is behind, not one that is wrong.

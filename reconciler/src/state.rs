@@ -73,6 +73,7 @@ pub struct State {
     control_stream: Option<StreamId>,
     releases: BTreeMap<Serial, Release>,
     verdicts: BTreeMap<CommitId, Verdict>,
+    accepted: Option<CommitId>,
     refused_tips: BTreeSet<CommitId>,
     promotions: Vec<ReleaseRef>,
     known_good: BTreeSet<Digest>,
@@ -93,6 +94,7 @@ impl State {
             control_stream: None,
             releases: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            accepted: None,
             refused_tips: BTreeSet::new(),
             promotions: Vec::new(),
             known_good: BTreeSet::new(),
@@ -125,7 +127,8 @@ impl State {
         if record.kind == RecordType::StreamRejected {
             self.follow_rejected(&record.data_as()?);
         }
-        let summary = if control { self.apply_control(&record, seen)? } else { self.apply_other(&record, seen)? };
+        let summary =
+            if control { self.apply_control(index, &record, seen)? } else { self.apply_other(&record, seen)? };
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -167,7 +170,7 @@ impl State {
     }
 
     /// A record of the control plane's own stream.
-    fn apply_control(&mut self, record: &Record, seen: Timestamp) -> Result<String, RecordError> {
+    fn apply_control(&mut self, index: RecordIndex, record: &Record, seen: Timestamp) -> Result<String, RecordError> {
         Ok(match record.kind {
             RecordType::NodeJoined => {
                 let data: NodeJoined = record.data_as()?;
@@ -187,8 +190,15 @@ impl State {
             RecordType::ReleaseBuilt => {
                 let data: ReleaseBuilt = record.data_as()?;
                 let summary = format!("release {} built from {}", data.serial, short(&data.commit));
-                self.verdicts.insert(data.commit.clone(), Verdict::Built(data.serial));
-                self.releases.insert(data.serial, Release::new(data, seen));
+                // A commit that is built again (before it expires) is no step forward in history.
+                if !matches!(
+                    self.verdicts.insert(data.commit.clone(), Verdict::Built(data.serial)),
+                    Some(Verdict::Built(_))
+                ) {
+                    self.accepted = Some(data.commit.clone());
+                }
+                let leaf = self.streams.get(&record.stream).map_or(Digest::ZERO, |stream| stream.digest);
+                self.releases.insert(data.serial, Release::new(data, seen, index, leaf));
                 summary
             }
             RecordType::ReleaseRejected => {
@@ -353,6 +363,12 @@ impl State {
     #[must_use]
     pub fn last_built(&self) -> Option<&Release> {
         self.releases.values().next_back()
+    }
+
+    /// The last commit that was accepted: history goes on from it.
+    #[must_use]
+    pub const fn accepted(&self) -> Option<&CommitId> {
+        self.accepted.as_ref()
     }
 
     /// What became of a commit.

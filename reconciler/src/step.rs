@@ -98,7 +98,7 @@ pub enum Step {
     Superseded(RolloutSuperseded),
     /// A release passed its last ring.
     Promoted(RolloutPromoted),
-    /// Something failed and is tried again.
+    /// Something failed. It is tried again, but for a thread that ends: see [`crate::plane::ControlPlane::failed`].
     Trouble {
         /// What was being done.
         what: String,
@@ -210,7 +210,7 @@ impl fmt::Display for Step {
             }
             Step::Superseded(data) => write!(f, "release {}: superseded by {}", data.release.serial, data.by.serial),
             Step::Promoted(data) => write!(f, "release {}: promoted as {}", data.release.serial, data.tag),
-            Step::Trouble { what, problem } => write!(f, "trouble: {what}: {problem}; trying again"),
+            Step::Trouble { what, problem } => write!(f, "trouble: {what}: {problem}"),
         }
     }
 }

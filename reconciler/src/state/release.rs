@@ -1,7 +1,8 @@
 //! One release, as the ledger's records tell of it.
 
 use cairn_schemas::data::ReleaseBuilt;
-use cairn_schemas::ids::{ReleaseRef, RingName, Serial};
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::{RecordIndex, ReleaseRef, RingName, Serial};
 use cairn_schemas::time::Timestamp;
 
 use crate::rollout::Phase;
@@ -13,6 +14,10 @@ pub struct Release {
     pub built: ReleaseBuilt,
     /// When, by the control plane's clock.
     pub built_at: Timestamp,
+    /// The place of its `release.built`.
+    pub index: RecordIndex,
+    /// That record's leaf hash.
+    pub leaf: Digest,
     /// Where it stands.
     pub phase: Phase,
     /// The rings it entered, in their order.
@@ -20,8 +25,8 @@ pub struct Release {
 }
 
 impl Release {
-    pub(super) const fn new(built: ReleaseBuilt, built_at: Timestamp) -> Release {
-        Release { built, built_at, phase: Phase::Built, rings: Vec::new() }
+    pub(super) const fn new(built: ReleaseBuilt, built_at: Timestamp, index: RecordIndex, leaf: Digest) -> Release {
+        Release { built, built_at, index, leaf, phase: Phase::Built, rings: Vec::new() }
     }
 
     /// Serial and digest.

@@ -1,0 +1,516 @@
+//! The data folder: made at the first start, taken up at every later one.
+//!
+//! Steps in this order, each skipped where its result exists, each durable before the next, so that a crash anywhere is repaired by
+//! starting again: keys → `fleet.yaml` → `ledger.opened` and the first checkpoint → policy repo and its first commit → the
+//! control plane's `stream.opened` → join tokens. Whatever makes the folder unusable is found before anything is changed.
+
+mod fleet;
+mod keys;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cairn_ledger::writer::{Ledger, OpenError, ReadError};
+use cairn_release::content::FileEntry;
+use cairn_schemas::data::LedgerOpened;
+use cairn_schemas::fleet::{FLEET_VERSION, Fleet, SignersConfig};
+use cairn_schemas::ids::{NodeId, RecordIndex, StreamId};
+use cairn_schemas::record::Record;
+use cairn_schemas::time::Clock;
+use cairn_schemas::types::{NodeKind, RecordType};
+use cairn_schemas::wire::{JoinToken, Pins};
+
+pub use keys::Keys;
+
+use crate::control::{Control, ControlError};
+use crate::durable::{self, DiskError, Readers};
+use crate::joins::{JoinError, Joins};
+use crate::random::{Random, draw};
+use crate::repo::{self, Author, Owner, RepoError, Source};
+use crate::step::{Step, one_line};
+
+/// The kinds of node that `cairn up` runs, each with a token of its own.
+pub const KINDS: [NodeKind; 2] = [NodeKind::Sensor, NodeKind::Admission];
+/// Records read at once while looking for the control plane's stream.
+const READ_STEP: usize = 1_024;
+/// The branch whose commits become releases.
+const MAIN_BRANCH: &str = "main";
+/// What the first commit of a policy repo says.
+const FIRST_MESSAGE: &str = "Start from the template\n";
+
+/// Why a data folder cannot be used. One line each; [`SetupError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// A file or folder could not be read or written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The folder is somebody else's.
+    #[error("{} is not empty and is not a Cairn data folder", path.display())]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Made by a newer version.
+    #[error("{} has version {found}; this program reads version {FLEET_VERSION}", path.display())]
+    NewerVersion {
+        /// `fleet.yaml`.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// `fleet.yaml` cannot be read.
+    #[error("{} is broken: {reason}", path.display())]
+    BrokenFleet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A key is missing.
+    #[error("the key {} is missing", path.display())]
+    KeyMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key file holds no key.
+    #[error("{} is not a key: {reason}", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key is not the one that `fleet.yaml` names.
+    #[error("the key {} is not the one that fleet.yaml names", path.display())]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A join token's file holds no token.
+    #[error("{} is not a join token", path.display())]
+    NotAToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no `git`.
+    #[error("the program git cannot be run: {reason}")]
+    NoGit {
+        /// What the system said.
+        reason: String,
+    },
+    /// The policy repo cannot be used.
+    #[error("{}", one_line(source))]
+    Policies {
+        /// The repo.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RepoError,
+    },
+    /// The policy repo has no commit.
+    #[error("the policy repo {} has no commit on the branch `{branch}`", path.display())]
+    NoCommit {
+        /// The repo.
+        path: PathBuf,
+        /// The branch that was looked at.
+        branch: String,
+    },
+    /// The ledger is gone although nodes joined it.
+    #[error("the ledger {} is missing, and nodes have joined it", path.display())]
+    LedgerMissing {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// Another process writes the ledger.
+    #[error("the ledger {} is in use by another process", path.display())]
+    LedgerInUse {
+        /// The ledger.
+        path: PathBuf,
+    },
+    /// The ledger cannot be opened.
+    #[error("the ledger {}: {}", path.display(), one_line(source))]
+    Ledger {
+        /// The ledger.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: OpenError,
+    },
+    /// The ledger cannot be read.
+    #[error("the ledger {}: {}", path.display(), one_line(source))]
+    Read {
+        /// The ledger.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadError,
+    },
+    /// The ledger belongs to another fleet.
+    #[error("the ledger {} and {} do not belong together: {what} differs", ledger.display(), fleet.display())]
+    OtherLedger {
+        /// The ledger.
+        ledger: PathBuf,
+        /// `fleet.yaml`.
+        fleet: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The control plane's stream could not be opened.
+    #[error("the control plane's stream cannot be opened: {}", one_line(.0))]
+    Control(#[from] ControlError),
+    /// The registry of nodes cannot be read or written.
+    #[error(transparent)]
+    Joins(#[from] JoinError),
+    /// No randomness.
+    #[error("the system gives no random bytes: {0}")]
+    Random(#[source] std::io::Error),
+}
+
+impl SetupError {
+    /// What to do about it, where that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            SetupError::Disk(_) => "make it writable for this user, or choose another folder with --dir",
+            SetupError::NotOurs { .. } => "choose an empty folder, or one that does not exist yet, with --dir",
+            SetupError::NewerVersion { .. } => "use the version of cairn that made it, or another folder with --dir",
+            SetupError::BrokenFleet { .. } => "correct the file or restore it from a backup; nothing was changed",
+            SetupError::KeyMissing { .. } | SetupError::NotAKey { .. } | SetupError::OtherKey { .. } => {
+                "restore it from a backup, or start anew in another folder with --dir"
+            }
+            SetupError::NotAToken { .. } => "delete the file: a new token is made at the next start",
+            SetupError::NoGit { .. } => "install git (Debian: apt install git) and see that it is in PATH",
+            SetupError::NoCommit { .. } => "commit a cairn.yaml there, or remove the folder to start from the template",
+            SetupError::LedgerMissing { .. } => "restore it from a backup, or start anew in another folder with --dir",
+            SetupError::LedgerInUse { .. } => "stop the other cairn, or choose another folder with --dir",
+            SetupError::Ledger { .. } | SetupError::Read { .. } => "`cairn verify` says more; nothing was changed",
+            SetupError::OtherLedger { .. } => "restore the one that was changed from a backup; nothing was changed",
+            SetupError::Policies { .. } => "mend it with git, or remove the folder to start from the template",
+            _ => return None,
+        })
+    }
+}
+
+/// What a first run needs to know.
+pub struct Options {
+    /// Who owns the policy repo; `None`: whoever runs this.
+    pub owner: Option<Owner>,
+    /// The policy repo's first files, by path.
+    pub template: BTreeMap<String, Vec<u8>>,
+    /// Who may sign commits. Written into a new `fleet.yaml`; later the file alone counts.
+    pub signers: SignersConfig,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where keys and tokens come from.
+    pub random: Arc<dyn Random>,
+}
+
+/// A data folder that can be used, with its ledger open.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) dir: PathBuf,
+    pub(crate) fleet: Fleet,
+    pub(crate) keys: Keys,
+    pub(crate) ledger: Ledger,
+    pub(crate) control: Control,
+    pub(crate) joins: Joins,
+}
+
+impl Prepared {
+    /// What `fleet.yaml` says.
+    #[must_use]
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The policy repo's work tree.
+    #[must_use]
+    pub fn policies(&self) -> PathBuf {
+        self.dir.join("policies")
+    }
+
+    /// The ledger's folder.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.dir.join("ledger")
+    }
+
+    /// Where a node of this kind keeps its files.
+    #[must_use]
+    pub fn node_folder(&self, kind: NodeKind) -> PathBuf {
+        self.dir.join("nodes").join(kind.as_str())
+    }
+
+    /// The join token for the node of this kind that runs beside the control plane.
+    ///
+    /// # Errors
+    /// The file is gone or holds no token.
+    pub fn join_token(&self, kind: NodeKind) -> Result<JoinToken, SetupError> {
+        read_token(&token_path(&self.dir, kind))?
+            .ok_or_else(|| SetupError::NotAToken { path: token_path(&self.dir, kind) })
+    }
+}
+
+/// Makes the data folder, or takes it up, and opens its ledger. Each step that did something is told to `step`.
+///
+/// # Errors
+/// Any [`SetupError`]. What was there before is untouched; what was made stays, and the next call goes on from it.
+pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Result<Prepared, SetupError> {
+    let fleet_path = dir.join(fleet::FLEET_FILE);
+    let policies = dir.join("policies");
+    // Everything that can be found out without changing anything, first.
+    let known_fleet = fleet::read(&fleet_path)?;
+    check_ours(dir)?;
+    check_git()?;
+    check_policies(&policies)?;
+    check_ledger_present(dir, known_fleet.is_some())?;
+
+    let new_folder = durable::create_folder(dir, Readers::Everybody)?;
+    check_writable(dir)?;
+    if new_folder {
+        step(Step::FolderMade { path: dir.to_owned() });
+    }
+    let mut fresh = new_folder;
+    let keys_folder = dir.join("keys");
+    let fleet = match known_fleet {
+        Some(fleet) => fleet,
+        None => {
+            let (made, fleet) = keys::make(&keys_folder, options.signers.clone(), options.random.as_ref())?;
+            if made {
+                step(Step::KeysMade { folder: keys_folder.clone(), root: keys_folder.join(keys::ROOT_FILE) });
+            }
+            fleet::write(&fleet_path, &fleet)?;
+            step(Step::FleetWritten { path: fleet_path.clone() });
+            fresh = true;
+            fleet
+        }
+    };
+    let keys = keys::load(&keys_folder, &fleet)?;
+    let (ledger, opened) = open_ledger(dir, &fleet, &keys, options)?;
+    if opened {
+        step(Step::LedgerOpened { name: fleet.name.clone(), path: dir.join("ledger") });
+    }
+    check_belongs(dir, &fleet, &ledger)?;
+    if let Some(commit) = make_policies(&policies, options)? {
+        step(Step::PoliciesMade { path: policies, commit });
+    }
+    let control = open_control(dir, &fleet, &keys, &ledger, options, step)?;
+    let joins = Joins::open(&keys_folder, keys.credentials, pins(&fleet, &keys))?;
+    for kind in KINDS {
+        make_token(dir, &joins, kind, options.random.as_ref(), step)?;
+    }
+    if !fresh {
+        step(Step::Resumed { path: dir.to_owned(), name: fleet.name.clone(), records: ledger.size() });
+    }
+    Ok(Prepared { dir: dir.to_owned(), fleet, keys, ledger, control, joins })
+}
+
+/// What nodes pin when they join.
+fn pins(fleet: &Fleet, keys: &Keys) -> Pins {
+    Pins {
+        ledger_name: fleet.name.clone(),
+        root_key: fleet.keys.root.clone(),
+        ledger_key: fleet.keys.ledger.clone(),
+        release_key: fleet.keys.release.clone(),
+        control_node: fleet.control_node.clone(),
+        signers: fleet.signers.clone(),
+        token_epoch: fleet.token_epoch.clone(),
+        token_key: STANDARD.encode(keys.token.key),
+    }
+}
+
+/// A folder with other things in it is not taken over.
+fn check_ours(dir: &Path) -> Result<(), SetupError> {
+    // A file in the folder's place is found when the folder is made, with the system's own word.
+    let names = if dir.is_dir() { durable::names(dir)? } else { Vec::new() };
+    let ours = ["cache", "fleet.yaml", "keys", "ledger", "nodes", "policies"];
+    if names.is_empty() || names.iter().any(|name| ours.contains(&name.as_str())) {
+        return Ok(());
+    }
+    Err(SetupError::NotOurs { path: dir.to_owned() })
+}
+
+fn check_git() -> Result<(), SetupError> {
+    let run =
+        Command::new("git").arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match run {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(SetupError::NoGit { reason: status.to_string() }),
+        Err(error) => Err(SetupError::NoGit { reason: error.to_string() }),
+    }
+}
+
+fn check_policies(path: &Path) -> Result<(), SetupError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let source = policy_source(path);
+    match source.tip() {
+        Ok(_) => Ok(()),
+        Err(RepoError::NoCommit { .. }) => {
+            Err(SetupError::NoCommit { path: path.to_owned(), branch: source.branch().to_owned() })
+        }
+        Err(source) => Err(SetupError::Policies { path: path.to_owned(), source }),
+    }
+}
+
+/// The branch `main` of the policy repo; where there is none, the branch that its HEAD names.
+pub(crate) fn policy_source(path: &Path) -> Source {
+    let main = Source::local(path, MAIN_BRANCH);
+    if !matches!(main.tip(), Err(RepoError::NoCommit { .. })) {
+        return main;
+    }
+    let head = std::fs::read_to_string(path.join(".git/HEAD")).or_else(|_| std::fs::read_to_string(path.join("HEAD")));
+    let branch = head.ok().and_then(|text| text.trim().strip_prefix("ref: refs/heads/").map(str::to_owned));
+    branch.map_or(main, |branch| Source::local(path, &branch))
+}
+
+/// A ledger that nodes joined and that is gone is not made anew under the same name and key: that would be a fork.
+fn check_ledger_present(dir: &Path, has_fleet: bool) -> Result<(), SetupError> {
+    let ledger = dir.join("ledger");
+    let joined = has_fleet && !durable::names(&dir.join("keys/nodes"))?.is_empty();
+    if joined && !ledger.is_dir() { Err(SetupError::LedgerMissing { path: ledger }) } else { Ok(()) }
+}
+
+fn check_writable(dir: &Path) -> Result<(), SetupError> {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| DiskError::of("write in", dir)(error.into()).into())
+}
+
+fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Result<(Ledger, bool), SetupError> {
+    let path = dir.join("ledger");
+    let failed = |source| match source {
+        OpenError::Locked => SetupError::LedgerInUse { path: path.clone() },
+        source => SetupError::Ledger { path: path.clone(), source },
+    };
+    match Ledger::open(&path, keys.ledger.clone(), Arc::clone(&options.clock)) {
+        Ok(ledger) => return Ok((ledger, false)),
+        Err(OpenError::NoLedger) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let opened = LedgerOpened {
+        name: fleet.name.clone(),
+        volume: 1,
+        ledger_key: fleet.keys.ledger.clone(),
+        root_key: fleet.keys.root.clone(),
+        release_key: fleet.keys.release.clone(),
+        control_node: fleet.control_node.clone(),
+        control_key: fleet.keys.control.clone(),
+        unsigned_commits: fleet.signers == SignersConfig::UnsignedAllowed,
+    };
+    let ledger = Ledger::create(&path, &opened, keys.ledger.clone(), Arc::clone(&options.clock)).map_err(failed)?;
+    Ok((ledger, true))
+}
+
+/// Whether the ledger's record 0 names the fleet that `fleet.yaml` describes.
+fn check_belongs(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), SetupError> {
+    let path = dir.join("ledger");
+    let first = ledger.read(RecordIndex(0), 1).map_err(|source| SetupError::Read { path: path.clone(), source })?;
+    let other = |what| SetupError::OtherLedger { ledger: path.clone(), fleet: dir.join(fleet::FLEET_FILE), what };
+    let record = first.first().and_then(|bytes| Record::parse(bytes).ok()).ok_or_else(|| other("record 0"))?;
+    let opened: LedgerOpened = record.data_as().map_err(|_| other("record 0"))?;
+    for (what, same) in [
+        ("the name", opened.name == fleet.name),
+        ("the ledger key", opened.ledger_key == fleet.keys.ledger),
+        ("the root key", opened.root_key == fleet.keys.root),
+        ("the release key", opened.release_key.trim() == fleet.keys.release.trim()),
+        ("the control plane's id", opened.control_node == fleet.control_node),
+        ("the control plane's key", opened.control_key == fleet.keys.control),
+    ] {
+        if !same {
+            return Err(other(what));
+        }
+    }
+    Ok(())
+}
+
+/// The policy repo and its first commit, where there is none yet; the commit.
+fn make_policies(path: &Path, options: &Options) -> Result<Option<cairn_schemas::ids::CommitId>, SetupError> {
+    if path.exists() {
+        return Ok(None);
+    }
+    let files = options.template.iter().map(|(path, bytes)| (path.clone(), FileEntry::plain(bytes.clone()))).collect();
+    let commit = repo::create(path, &files, options.owner, &author(), FIRST_MESSAGE, options.clock.now());
+    commit.map(Some).map_err(|source| SetupError::Policies { path: path.to_owned(), source })
+}
+
+/// In whose name the control plane commits and tags.
+pub(crate) fn author() -> Author {
+    Author { name: "Cairn".to_owned(), email: "cairn@localhost".to_owned() }
+}
+
+fn open_control(
+    dir: &Path,
+    fleet: &Fleet,
+    keys: &Keys,
+    ledger: &Ledger,
+    options: &Options,
+    step: &mut dyn FnMut(Step),
+) -> Result<Control, SetupError> {
+    let (ledger, clock) = (ledger.clone(), Arc::clone(&options.clock));
+    if let Some(stream) = find_stream(dir, &ledger, &fleet.control_node)? {
+        return Ok(Control::resume(ledger, stream, keys.control.clone(), clock));
+    }
+    let random = draw(options.random.as_ref()).map_err(SetupError::Random)?;
+    let control = Control::create(ledger, &fleet.control_node, keys.control.clone(), clock, random)?;
+    step(Step::StreamOpened { stream: control.stream() });
+    Ok(control)
+}
+
+/// The control plane's stream: it is opened right after the ledger, so that this reads a few records.
+fn find_stream(dir: &Path, ledger: &Ledger, node: &NodeId) -> Result<Option<StreamId>, SetupError> {
+    let mut from = 0;
+    loop {
+        let records = ledger
+            .read(RecordIndex(from), READ_STEP)
+            .map_err(|source| SetupError::Read { path: dir.join("ledger"), source })?;
+        if records.is_empty() {
+            return Ok(None);
+        }
+        from += records.len() as u64;
+        let opened = records
+            .iter()
+            .filter_map(|bytes| Record::parse(bytes).ok())
+            .find(|record| record.kind == RecordType::StreamOpened && record.stream.node().as_ref() == Some(node));
+        if let Some(record) = opened {
+            return Ok(Some(record.stream));
+        }
+    }
+}
+
+fn token_path(dir: &Path, kind: NodeKind) -> PathBuf {
+    dir.join("keys").join(format!("join-{}.token", kind.as_str()))
+}
+
+/// A token that was used, or that can be used, stays. One whose pins are no longer the fleet's could admit nobody.
+fn make_token(
+    dir: &Path,
+    joins: &Joins,
+    kind: NodeKind,
+    random: &dyn Random,
+    step: &mut dyn FnMut(Step),
+) -> Result<(), SetupError> {
+    let path = token_path(dir, kind);
+    if let Some(token) = read_token(&path)?
+        && (joins.was_used(&token) || (joins.is_known(&token) && token.pins == joins.pins().digest()))
+    {
+        return Ok(());
+    }
+    let token = joins.make_token(kind, draw(random).map_err(SetupError::Random)?)?;
+    durable::write(&path, format!("{token}\n").as_bytes(), Readers::Owner)?;
+    step(Step::TokenMade { kind, path });
+    Ok(())
+}
+
+fn read_token(path: &Path) -> Result<Option<JoinToken>, SetupError> {
+    let Some(bytes) = durable::read_optional(path)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim().parse().map(Some).map_err(|_| SetupError::NotAToken { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! `fleet.yaml`: read strictly, written by hand so that it explains itself.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use cairn_schemas::fleet::{FLEET_VERSION, Fleet, SignersConfig};
+use serde::Deserialize;
+
+use super::SetupError;
+use crate::durable::{self, DiskError, Readers};
+
+/// The file beside the ledger.
+pub(super) const FLEET_FILE: &str = "fleet.yaml";
+
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct AnyVersion {
+    version: u64,
+}
+
+/// Reads the file; `None` if there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Fleet>, SetupError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DiskError::of("read", path)(error).into()),
+    };
+    // The version alone first: a newer file has fields that this version would call misspelt.
+    let broken =
+        |error: serde_saphyr::Error| SetupError::BrokenFleet { path: path.to_owned(), reason: first_line(&error) };
+    let any: AnyVersion = serde_saphyr::from_str(&text).map_err(broken)?;
+    if any.version != u64::from(FLEET_VERSION) {
+        return Err(SetupError::NewerVersion { path: path.to_owned(), found: any.version });
+    }
+    serde_saphyr::from_str(&text).map(Some).map_err(broken)
+}
+
+/// The error without the quotation of the source below it: one line.
+fn first_line(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+}
+
+/// Writes the file, durable on return.
+pub(super) fn write(path: &Path, fleet: &Fleet) -> Result<(), SetupError> {
+    Ok(durable::write(path, text(fleet).as_bytes(), Readers::Everybody)?)
+}
+
+fn text(fleet: &Fleet) -> String {
+    // A JSON string is a YAML double-quoted string.
+    let quoted = |text: &str| serde_json::Value::String(text.to_owned()).to_string();
+    let mut out = String::new();
+    let mut line = |text: String| writeln!(out, "{text}").expect("invariant: a String takes all");
+    line("# Whom this fleet trusts. Public keys only; the secrets lie in keys/. It is outside the policy repo on purpose:".into());
+    line("# no pull request can widen it. Nodes pin what stands here when they join.".into());
+    line(format!("version: {}", fleet.version));
+    line(format!("name: {}", quoted(&fleet.name)));
+    line(format!("control_node: {}", quoted(fleet.control_node.as_str())));
+    line(format!("token_epoch: {}", quoted(&fleet.token_epoch)));
+    line("keys:".into());
+    line(format!("  root: {}", quoted(&fleet.keys.root)));
+    line(format!("  ledger: {}", quoted(&fleet.keys.ledger)));
+    line(format!("  control: {}", quoted(&fleet.keys.control)));
+    line("  release: |".into());
+    fleet.keys.release.lines().for_each(|pem| line(format!("    {pem}")));
+    match &fleet.signers {
+        SignersConfig::UnsignedAllowed => {
+            line("# Commits need no signature. To demand one: `signers: { allowed_signers: [\"you@example.com ssh-ed25519 AAAA…\"] }`".into());
+            line("signers: unsigned_allowed".into());
+        }
+        SignersConfig::AllowedSigners(signers) => {
+            line("signers:".into());
+            line("  allowed_signers:".into());
+            signers.iter().for_each(|signer| line(format!("    - {}", quoted(signer))));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_schemas::fleet::FleetKeys;
+
+    use super::*;
+
+    fn fleet(signers: SignersConfig) -> Fleet {
+        Fleet {
+            version: FLEET_VERSION,
+            name: "cairn-1".into(),
+            keys: FleetKeys {
+                root: "cairn-1/root+0011+AAAA".into(),
+                ledger: "cairn-1/1+0011+AAAA".into(),
+                release: "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".into(),
+                control: "AAAA=".into(),
+            },
+            control_node: "control".parse().unwrap(),
+            token_epoch: "e1".into(),
+            signers,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FLEET_FILE);
+        assert_eq!(read(&path).unwrap(), None);
+        for signers in [
+            SignersConfig::UnsignedAllowed,
+            SignersConfig::AllowedSigners(vec!["a@example.com ssh-ed25519 AAAA \"x\" # y".into(), "b: c".into()]),
+        ] {
+            let fleet = fleet(signers);
+            write(&path, &fleet).unwrap();
+            assert_eq!(read(&path).unwrap(), Some(fleet));
+        }
+    }
+
+    #[test]
+    fn newer_and_broken_files_are_named_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FLEET_FILE);
+        let good = text(&fleet(SignersConfig::UnsignedAllowed));
+        for (bad, words) in [
+            (good.replace("version: 1", "version: 2\nnew_field: 5"), ["fleet.yaml", "version 2"]),
+            ("version: [\n".to_owned(), ["fleet.yaml", "line"]),
+            (good.replace("token_epoch", "token_epohc"), ["fleet.yaml", "token_epohc"]),
+            (String::new(), ["fleet.yaml", ""]),
+        ] {
+            std::fs::write(&path, bad).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+            words.iter().for_each(|word| assert!(error.contains(word), "{word}: {error}"));
+        }
+    }
+}
