@@ -87,10 +87,8 @@ impl Decision {
 fn keep(found: &[Found], room: &mut usize) -> (Vec<Finding>, u64) {
     let mut kept = Vec::new();
     for one in found.iter().take(FINDINGS_KEPT_MAX) {
-        let finding = Finding {
-            guardrail: cut(&one.guardrail, GUARDRAIL_LEN_MAX),
-            message: cut(&one.message, FINDING_LEN_MAX),
-        };
+        let finding =
+            Finding { guardrail: cut(&one.guardrail, GUARDRAIL_LEN_MAX), message: cut(&one.message, FINDING_LEN_MAX) };
         // Escaping can make six bytes of one: the length that counts is the JSON's.
         let len = serde_json::to_vec(&finding).map_or(usize::MAX, |json| json.len() + 1);
         let Some(left) = room.checked_sub(len) else { break };

@@ -16,8 +16,6 @@ mod decide;
 mod review;
 mod server;
 
-pub use decide::{FINDINGS_KEPT_MAX, FINDINGS_LEN_MAX, FINDING_LEN_MAX};
+pub use decide::{FINDING_LEN_MAX, FINDINGS_KEPT_MAX, FINDINGS_LEN_MAX};
 pub use review::{ATTRIBUTE_LEN_MAX, BODY_LEN_MAX, ReviewError};
-pub use server::{
-    Admission, AdmissionConfig, CONCURRENT_MAX, Counters, DEADLINE, EVALUATION_TIME_MAX, VALIDATE_PATH,
-};
+pub use server::{Admission, AdmissionConfig, CONCURRENT_MAX, Counters, DEADLINE, EVALUATION_TIME_MAX, VALIDATE_PATH};

@@ -149,8 +149,8 @@ impl Request {
             return Err(ReviewError::NotAReview { found: describe(&review) });
         }
         let value = review.get_mut("request").map(Value::take).unwrap_or_default();
-        let form = RequestForm::deserialize(&value)
-            .map_err(|error| ReviewError::Request { reason: error.to_string() })?;
+        let form =
+            RequestForm::deserialize(&value).map_err(|error| ReviewError::Request { reason: error.to_string() })?;
         let object = digest(&value, body)?;
         let group_version = |group: &str, version: &str| {
             if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
@@ -202,7 +202,9 @@ fn digest(request: &Value, body: &[u8]) -> Result<Digest, ReviewError> {
     // A key that stands there twice is refused here: one could not say which of the two was judged.
     let raw: RawReview<'_> =
         serde_json::from_slice(body).map_err(|error| ReviewError::Request { reason: error.to_string() })?;
-    let present = |raw: Option<&'_ RawValue>| raw.filter(|raw| raw.get() != "null").map(|raw| Digest::sha256(raw.get().as_bytes()));
+    let present = |raw: Option<&'_ RawValue>| {
+        raw.filter(|raw| raw.get() != "null").map(|raw| Digest::sha256(raw.get().as_bytes()))
+    };
     let digest = present(raw.request.object).or_else(|| present(raw.request.old_object));
     digest.ok_or_else(|| ReviewError::Request { reason: "its object is not readable".to_owned() })
 }

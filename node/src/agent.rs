@@ -182,9 +182,9 @@ impl Agent {
     /// # Errors
     /// The last head could not be written.
     pub fn shutdown(&self) -> Result<(), SpoolError> {
-        self.inner.stop.set();
-        // Closing wakes the uplink, which sends what is left.
+        // In this order: the uplink sends once more after it is told to stop, and the last head must be there by then.
         let closed = self.inner.spool.close();
+        self.inner.stop.set();
         self.inner.active.wake();
         let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..AWAITED {

@@ -59,7 +59,8 @@ fn denials_deny_and_warnings_do_not() {
     let decision = decide(&request("x"), Ok(verdict), Duration::from_micros(7), &key());
     assert!(decision.data.allowed);
     assert_eq!((decision.warnings.as_slice(), decision.data.evaluated_us), (&["[a.warn] careful".to_owned()][..], 7));
-    let verdict = Verdict { denials: vec![found("a.deny", "no"), found("b.deny", "never")], warnings: vec![], omitted: 2 };
+    let verdict =
+        Verdict { denials: vec![found("a.deny", "no"), found("b.deny", "never")], warnings: vec![], omitted: 2 };
     let decision = decide(&request("x"), Ok(verdict), Duration::ZERO, &key());
     assert!(!decision.data.allowed);
     assert_eq!(decision.reasons, ["[a.deny] no", "[b.deny] never"]);

@@ -81,7 +81,10 @@ fn the_digest_is_of_the_object_or_of_the_old_one_and_of_the_bytes_where_there_is
     let large = "{\"n\": 9007199254740993}";
     assert_eq!(Request::parse(body(large, "null").as_bytes()).unwrap().object, Digest::sha256(large.as_bytes()));
     let twice = body(&format!("{float}, \"object\": 1.5"), "null");
-    assert!(matches!(Request::parse(twice.as_bytes()), Err(ReviewError::Request { .. })), "which of the two was judged?");
+    assert!(
+        matches!(Request::parse(twice.as_bytes()), Err(ReviewError::Request { .. })),
+        "which of the two was judged?"
+    );
 }
 
 #[test]
