@@ -84,8 +84,8 @@ pub(crate) fn run(root: &Path, arguments: Arguments) -> Result<(), EbpfError> {
         return toolchain::install(arguments.with);
     }
     let committed_with = fs::read_to_string(root.join(TOOLCHAIN)).ok();
-    // A comparison is worth most with the tools that made the committed object.
-    let preferred = committed_with.as_deref().filter(|_| arguments.check).and_then(toolchain::source_in);
+    // The tools that made the committed object, where they are there: another compiler is a choice to be made, not an accident.
+    let preferred = committed_with.as_deref().and_then(toolchain::source_in);
     let toolchain = toolchain::find(arguments.with, preferred)?;
     let built = build(root, &toolchain)?;
     if arguments.check {

@@ -135,8 +135,10 @@ fn describe_file(exec: &mut Exec, exe: File) -> u32 {
 #[inline(always)]
 fn time(inode: u64, sec: u32, nsec: u32) -> u64 {
     let seconds: u64 = read(inode, sec);
-    // The nanoseconds are a `long` in older kernels and 32 bits in newer; below 2^30 either way, the low half says all.
-    seconds.wrapping_mul(1_000_000_000).wrapping_add(read::<u32>(inode, nsec) as u64)
+    // The nanoseconds are a `long` in older kernels and 32 bits in newer; they are below 2^30, so the low half says all. Above
+    // them newer kernels keep a mark of their own (`I_CTIME_QUERIED`).
+    let nanoseconds = read::<u32>(inode, nsec) & 0x3fff_ffff;
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds as u64)
 }
 
 /// `execve` or `execveat`, by the number the call was made with.

@@ -78,7 +78,7 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// The helpers used here are for GPL-compatible programs; Apache-2.0 and GPL: this object is offered under both.
+/// The kernel lends the helpers used here to programs under the GPL only. This crate is offered under it too (Cargo.toml).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";

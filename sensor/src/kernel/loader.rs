@@ -251,6 +251,23 @@ impl Kernel {
     /// If waiting fails; no event is lost by that.
     pub fn poll(&mut self, timeout: Duration, mut take: impl FnMut(Event)) -> Result<usize, PollError> {
         self.set_clock();
+        let mut malformed = 0;
+        let taken = self.poll_raw(timeout, |bytes, context| match decode(bytes, context) {
+            Ok(event) => take(event),
+            Err(error) => {
+                malformed += 1;
+                tracing::warn!(%error, "a kernel event could not be read");
+            }
+        });
+        self.malformed += malformed;
+        taken
+    }
+
+    /// As [`Kernel::poll`], and hands on each event's bytes ([`cairn_sensor_abi`]) with what [`decode`] needs besides.
+    ///
+    /// # Errors
+    /// As [`Kernel::poll`].
+    pub fn poll_raw(&mut self, timeout: Duration, mut take: impl FnMut(&[u8], &Context)) -> Result<usize, PollError> {
         let mut left = timeout;
         loop {
             let taken = self.drain(&mut take);
@@ -303,7 +320,7 @@ impl Kernel {
         initial_processes(Path::new("/proc"), &self.context)
     }
 
-    fn drain(&mut self, take: &mut impl FnMut(Event)) -> usize {
+    fn drain(&mut self, take: &mut impl FnMut(&[u8], &Context)) -> usize {
         let mut taken = 0;
         while taken < EVENTS_PER_POLL_MAX {
             let Some(item) = self.ring.next() else {
@@ -311,13 +328,7 @@ impl Kernel {
             };
             taken += 1;
             self.received += 1;
-            match decode(&item, &self.context) {
-                Ok(event) => take(event),
-                Err(error) => {
-                    self.malformed += 1;
-                    tracing::warn!(%error, "a kernel event could not be read");
-                }
-            }
+            take(&item, &self.context);
         }
         taken
     }

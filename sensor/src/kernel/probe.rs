@@ -62,10 +62,10 @@ pub enum Missing {
     #[error("this process is not in the host's pid namespace, so the kernel's process numbers mean nothing here")]
     PidNamespace,
     /// `/proc` is not there.
-    #[error("/proc is not mounted or shows no processes ({0})")]
+    #[error("/proc is not mounted or shows no processes")]
     Proc(#[source] std::io::Error),
     /// No type information.
-    #[error("the kernel has no type information at {BTF_PATH} ({0})")]
+    #[error("the kernel has no type information at {BTF_PATH}")]
     TypeInformation(#[source] std::io::Error),
     /// A kernel that looks different from what the programs know.
     #[error("the kernel's type information lacks what the programs read")]

@@ -119,7 +119,13 @@ pub(super) fn install(wanted: Option<Source>) -> Result<(), EbpfError> {
         execute(apt.args(["install", "-y", "--no-install-recommends"]).args(PACKAGES))?;
     } else if !is_there(Source::Nightly) {
         let mut rustup = Command::new("rustup");
-        execute(rustup.args(["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"]))?;
+        // A nightly that is there stays the one it is.
+        if output(rustc(Source::Nightly).arg("--version")).is_some() {
+            rustup.args(["component", "add", "rust-src", "--toolchain", "nightly"]);
+        } else {
+            rustup.args(["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"]);
+        }
+        execute(&mut rustup)?;
     }
     if output(Command::new("bpf-linker").arg("--version").env("PATH", path_with_cargo_home())).is_some() {
         eprintln!("bpf-linker is there");
