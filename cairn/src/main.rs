@@ -11,8 +11,6 @@ mod failure;
 #[cfg(feature = "full")]
 mod rules;
 #[cfg(feature = "full")]
-mod template;
-#[cfg(feature = "full")]
 mod up;
 mod verify;
 

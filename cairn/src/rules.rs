@@ -1,0 +1,118 @@
+//! `cairn rules check` and `cairn rules explain`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cairn_rules::{RulesFile, SUPPLIED_EVENTS, explain_with, load, problem};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::failure::Failure;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Load Falco rules files and report every problem
+    Check(CheckArguments),
+    /// Parse a condition: its normal form, fields and event types
+    Explain(ExplainArguments),
+}
+
+pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Check(arguments) => check(arguments),
+        Command::Explain(arguments) => explain(arguments),
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArguments {
+    /// Rules files, loaded together in this order
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print the problems as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn check(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
+    let texts = read(&arguments.files)?;
+    let loaded = load(&files(&texts));
+    let errors = loaded.errors().count();
+    if arguments.json {
+        println!("{:#}", json!({ "ok": loaded.is_ok(), "counts": loaded.counts, "problems": loaded.problems }));
+    } else {
+        if !loaded.problems.is_empty() {
+            println!("{}", problem::render(&loaded.problems));
+        }
+        let counts = loaded.counts;
+        let warnings = loaded.problems.len() - errors;
+        println!(
+            "{}: {} rules, {} macros, {} lists; {errors} errors, {warnings} warnings",
+            if errors == 0 { "OK" } else { "FAILED" },
+            counts.rules,
+            counts.macros,
+            counts.lists
+        );
+    }
+    Ok(ExitCode::from(u8::from(errors > 0)))
+}
+
+#[derive(Args)]
+pub(crate) struct ExplainArguments {
+    /// The condition
+    condition: String,
+    /// Rules files whose lists and macros it may use
+    #[arg(long = "rules", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print the explanation as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn explain(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
+    let texts = read(&arguments.files)?;
+    let explanation = match explain_with(&arguments.condition, &files(&texts)) {
+        Ok(explanation) => explanation,
+        Err(error) => {
+            println!("{}", error.render());
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if arguments.json {
+        println!("{:#}", json!(explanation));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+    println!("normal form   {}", explanation.normal_form);
+    println!("fields        {}", list(&explanation.fields));
+    if explanation.all_event_types {
+        println!("event types   all: name them with evt.type, or this condition is tried on every event");
+    } else {
+        println!("event types   {}", list(&explanation.event_types));
+    }
+    println!("macros        {}", list(&explanation.macros));
+    println!("on a sensor   {} of them: {}", explanation.supplied_event_types.len(), list(&explanation.supplied_event_types));
+    if !explanation.blind_fields.is_empty() {
+        println!("not supplied  {}: checks on these are false on a sensor", list(&explanation.blind_fields));
+    }
+    if explanation.supplied_event_types.is_empty() && !explanation.all_event_types {
+        println!("              a sensor supplies {}: this condition never holds there", SUPPLIED_EVENTS.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+    files.iter().map(|path| Ok((path.display().to_string(), read_one(path)?))).collect()
+}
+
+fn read_one(path: &Path) -> Result<String, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::unknown(format!("{}: {error}", path.display())))?;
+    String::from_utf8(bytes).map_err(|error| {
+        Failure::unknown(format!("{}: byte {} is not UTF-8", path.display(), error.utf8_error().valid_up_to()))
+            .hint("rules files are text")
+    })
+}
+
+fn files(texts: &[(String, String)]) -> Vec<RulesFile<'_>> {
+    texts.iter().map(|(path, text)| RulesFile { path, text }).collect()
+}

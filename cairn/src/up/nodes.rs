@@ -1,0 +1,161 @@
+//! The two nodes of `cairn up`: an admission server and a sensor.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cairn_admission::{Admission, AdmissionConfig};
+use cairn_node::agent::POLL_WAIT;
+use cairn_node::{Agent, AgentConfig, Identity, SpoolLimits, SystemRandom, join};
+use cairn_schemas::data::{Inability, NodeCapabilities};
+use cairn_schemas::time::Clock;
+use cairn_schemas::types::NodeKind;
+use cairn_schemas::wire::JoinToken;
+use cairn_sensor::Watch;
+use cairn_sensor::kernel::{self, Kernel, OBJECT, Options};
+
+use super::web::Web;
+use crate::failure::{Failure, chain};
+
+/// Where a node lives and how it joins.
+pub(super) struct Place {
+    pub(super) kind: NodeKind,
+    pub(super) folder: PathBuf,
+    pub(super) token: JoinToken,
+}
+
+/// The running nodes.
+pub(super) struct Nodes {
+    agents: Vec<Agent>,
+    watch: Option<Watch>,
+}
+
+impl Nodes {
+    /// The sensor takes what lies in the ring; then both sign their last heads and send what they have.
+    pub(super) fn stop(self) {
+        if let Some(watch) = self.watch {
+            watch.stop();
+        }
+        for agent in self.agents {
+            if let Err(error) = agent.shutdown() {
+                eprintln!("error: node {}: {}", agent.identity().node(), chain(&error));
+            }
+        }
+    }
+}
+
+/// Joins and starts them, each with a line.
+pub(super) fn start(places: Vec<Place>, web: &Web, clock: &Arc<dyn Clock>) -> Result<Nodes, Failure> {
+    let mut nodes = Nodes { agents: Vec::new(), watch: None };
+    for place in places {
+        let labels = labels(place.kind);
+        let identity = join(&place.folder, &web.url(), &place.token, place.kind, &labels, &SystemRandom)
+            .map_err(|error| Failure::bad(format!("{} cannot join: {}", place.kind.as_str(), chain(&error))))?;
+        match place.kind {
+            NodeKind::Admission => start_admission(&mut nodes, identity, place.folder, web, clock)?,
+            NodeKind::Sensor => start_sensor(&mut nodes, identity, place.folder, web, clock)?,
+        }
+    }
+    Ok(nodes)
+}
+
+fn start_admission(
+    nodes: &mut Nodes,
+    identity: Identity,
+    folder: PathBuf,
+    web: &Web,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), Failure> {
+    let node = identity.node().clone();
+    let can = vec!["validate".to_owned()];
+    let agent = start_agent(identity, folder, web, clock, capabilities(true, can, Vec::new()))?;
+    let token_key = agent.token_key().clone();
+    let admission = Admission::new(agent.watch(), agent.spool().clone(), token_key, AdmissionConfig::default());
+    web.admit_with(admission.router());
+    println!("admission: node {node}; POST {}{}", web.url(), cairn_admission::VALIDATE_PATH);
+    nodes.agents.push(agent);
+    Ok(())
+}
+
+fn start_sensor(
+    nodes: &mut Nodes,
+    identity: Identity,
+    folder: PathBuf,
+    web: &Web,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), Failure> {
+    let node = identity.node().clone();
+    match Kernel::load(OBJECT, Options::default(), Arc::clone(clock)) {
+        Ok(kernel) => {
+            let can = ["exec", "fork", "exit", "open", "kill"].map(ToOwned::to_owned).to_vec();
+            let release = kernel.capabilities().kernel_release.clone();
+            let agent = start_agent(identity, folder.clone(), web, clock, capabilities(true, can, Vec::new()))?;
+            let watch = Watch::start(agent.clone(), Box::new(kernel), Arc::clone(clock), &folder)
+                .map_err(|error| Failure::bad(format!("the sensor's thread: {error}")))?;
+            println!("sensor: node {node}; live on kernel {release}: exec, fork, exit, open");
+            nodes.watch = Some(watch);
+            nodes.agents.push(agent);
+        }
+        Err(error) => {
+            let why = chain(&error);
+            let blind = ["exec", "fork", "exit", "open", "kill"]
+                .map(|what| Inability { what: what.to_owned(), why: why.clone() })
+                .to_vec();
+            let agent = start_agent(identity, folder, web, clock, capabilities(false, Vec::new(), blind))?;
+            println!("sensor: node {node}; not live: {why}; {}", remedy(&error));
+            nodes.agents.push(agent);
+        }
+    }
+    Ok(())
+}
+
+fn remedy(error: &kernel::LoadError) -> String {
+    match error {
+        kernel::LoadError::Missing(missing) => missing.remedy(&kernel::sudo_command(own_command())),
+        _ => "the rest works".to_owned(),
+    }
+}
+
+/// This process's command line, with the program's own path: `sudo` may have another PATH.
+fn own_command() -> Vec<String> {
+    let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_else(|_| "cairn".to_owned());
+    std::iter::once(program).chain(std::env::args().skip(1)).collect()
+}
+
+fn start_agent(
+    identity: Identity,
+    folder: PathBuf,
+    web: &Web,
+    clock: &Arc<dyn Clock>,
+    capabilities: NodeCapabilities,
+) -> Result<Agent, Failure> {
+    let config = AgentConfig {
+        folder,
+        url: web.url(),
+        capabilities,
+        limits: SpoolLimits::default(),
+        poll_wait: POLL_WAIT,
+        clock: Arc::clone(clock),
+        random: Arc::new(SystemRandom),
+    };
+    let node = identity.node().clone();
+    Agent::start(identity, config).map_err(|error| Failure::bad(format!("node {node}: {}", chain(&error))))
+}
+
+fn capabilities(live: bool, can: Vec<String>, cannot: Vec<Inability>) -> NodeCapabilities {
+    NodeCapabilities { live, version: env!("CARGO_PKG_VERSION").to_owned(), can, cannot }
+}
+
+fn labels(kind: NodeKind) -> BTreeMap<String, String> {
+    let uname = rustix::system::uname();
+    [
+        ("role", kind.as_str().to_owned()),
+        ("cluster", "local".to_owned()),
+        ("host", uname.nodename().to_string_lossy().into_owned()),
+        ("kernel", uname.release().to_string_lossy().into_owned()),
+        ("arch", uname.machine().to_string_lossy().into_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
