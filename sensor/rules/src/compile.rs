@@ -4,6 +4,8 @@
 mod matcher;
 mod pattern;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::collections::{BTreeSet, HashSet};
@@ -360,7 +362,7 @@ impl Compiler<'_> {
             this.errors.push(error(name.span.clone(), message, Some(hint.to_owned())));
             None
         };
-        if let Some(index) = index {
+        if let Some(index) = index.filter(|_| name.value != "getopt") {
             self.errors.push(error(index.span.clone(), format!("`{}` takes no `[]`", name.value), None));
             return None;
         }
@@ -539,7 +541,7 @@ impl Compiler<'_> {
                 let each: Vec<Option<Matcher>> =
                     words.iter().map(|word| self.one(kind, Operator::Equal, word)).collect();
                 Some(Matcher::Quantified(
-                    crate::condition::Quantifier::AnyOf,
+                    crate::condition::Quantifier::Any,
                     each.into_iter().collect::<Option<Vec<_>>>()?,
                 ))
             }
@@ -584,7 +586,7 @@ impl Compiler<'_> {
                 None
             }
             Kind::Bytes if matches!(operator, Operator::BContains | Operator::BStartsWith) => {
-                if word.text.len() % 2 == 0 && word.text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                if word.text.len().is_multiple_of(2) && word.text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Some(Matcher::Exists);
                 }
                 let message = format!("`{}` is not hexadecimal: two digits for each byte", word.text);

@@ -20,7 +20,7 @@ pub(crate) enum Expr {
     Not(Box<Expr>),
     /// A macro by name.
     Macro(Spanned<String>),
-    Check(Check),
+    Check(Box<Check>),
 }
 
 /// One comparison.
@@ -86,9 +86,9 @@ pub(crate) struct Word {
 /// How many of a list's elements must satisfy the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quantifier {
-    OneOf,
-    AnyOf,
-    AllOf,
+    One,
+    Any,
+    All,
 }
 
 /// The language's operators.
@@ -161,9 +161,9 @@ impl Operator {
 impl Quantifier {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::OneOf => "oneof",
-            Self::AnyOf => "anyof",
-            Self::AllOf => "allof",
+            Self::One => "oneof",
+            Self::Any => "anyof",
+            Self::All => "allof",
         }
     }
 }

@@ -5,10 +5,10 @@ const NAME_LEN_MAX: usize = 64;
 
 /// The known name nearest to `name`, if near enough to be what was meant: at most one edit per three letters.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if name.len() > NAME_LEN_MAX {
+    let allowed = (name.chars().count() / 3).min(3);
+    if name.len() > NAME_LEN_MAX || allowed == 0 {
         return None;
     }
-    let allowed = (name.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
         .filter(|candidate| candidate.len() <= NAME_LEN_MAX && candidate.len().abs_diff(name.len()) <= allowed)

@@ -78,6 +78,18 @@ fn every_problem_of_every_file_is_said_at_once() {
        |                                                 ^
       hint: did you mean `proc.name`?
 
+    error[LOAD_ERR_COMPILE_CONDITION]: an operator is expected, not `startwith`
+      --> first.yaml:11:13 in rule "One"
+     11 |     fd.name startwith /etc
+        |             ^
+      hint: did you mean `startswith`?
+
+    error[LOAD_ERR_COMPILE_OUTPUT]: unknown field `proc.nam` in the output
+      --> first.yaml:12:18 in rule "One"
+     12 |   output: shell %proc.nam
+        |                  ^
+      hint: did you mean `proc.name`?
+
     error[LOAD_ERR_YAML_VALIDATE]: `SEVERE` is not a priority: one of Emergency, Alert, Critical, Error, Warning, Notice, Informational, Debug
       --> first.yaml:13:13 in rule "One"
      13 |   priority: SEVERE
@@ -88,6 +100,17 @@ fn every_problem_of_every_file_is_said_at_once() {
      15 | - rule: Two
         |   ^
       hint: add `desc:`
+
+    error[LOAD_ERR_COMPILE_CONDITION]: unknown macro `spawnd`
+      --> first.yaml:16:14 in rule "Two"
+     16 |   condition: spawnd and proc.pid = bash
+        |              ^
+      hint: did you mean `spawned`?
+
+    error[LOAD_ERR_COMPILE_CONDITION]: `bash` is not a whole number
+      --> first.yaml:16:36 in rule "Two"
+     16 |   condition: spawnd and proc.pid = bash
+        |                                    ^
 
     error[LOAD_ERR_YAML_VALIDATE]: an appended rule needs `condition` or `exceptions`
       --> second.yaml:1:3 in rule "One"
@@ -116,16 +139,6 @@ fn every_problem_of_every_file_is_said_at_once() {
        |  ^
       hint: check the indentation and quotes of this line and the one above
 
-    warning[LOAD_UNUSED_LIST]: the list is not used
-      --> first.yaml:2:9 in list "shells"
-     2 | - list: shells
-       |         ^
-
-    warning[LOAD_UNUSED_MACRO]: the macro is not used
-      --> first.yaml:4:10 in macro "spawned"
-     4 | - macro: spawned
-       |          ^
-
     warning[LOAD_UNKNOWN_KEY]: unknown key `tag`
       --> first.yaml:14:3 in rule "One"
      14 |   tag: [x]
@@ -138,18 +151,13 @@ fn every_problem_of_every_file_is_said_at_once() {
        |           ^
       hint: write `override: {condition: append}` instead
 
-    warning[LOAD_UNUSED_MACRO]: the macro is not used
-      --> second.yaml:3:10 in macro "other"
-     3 | - macro: other
-       |          ^
-
     warning[LOAD_UNKNOWN_ITEM]: an item of no known kind, with keys lst
       --> second.yaml:6:3
      6 | - lst: x
        |   ^
       hint: did you mean `list`?
 
-    9 error(s), 6 warning(s)
+    13 error(s), 3 warning(s)
     "#);
 }
 
@@ -164,7 +172,7 @@ fn what_does_not_fit_its_field() {
     insta::assert_snapshot!(of_condition("evt.type = open and fd.sip = 1.2.3"), @"LOAD_ERR_COMPILE_CONDITION 30: `1.2.3` is not an IP address");
     insta::assert_snapshot!(of_condition("evt.type = open and proc.aname[x] = a"), @"LOAD_ERR_COMPILE_CONDITION 21: argument `x` of field `proc.aname` is not a number from 0 to 1023");
     insta::assert_snapshot!(of_condition("evt.type = open and evt.arg.nmae = a"), @"LOAD_ERR_COMPILE_CONDITION 21: `evt.arg.nmae`: no event has an argument of this name (did you mean `name`?)");
-    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.args, \"x\")[x] exists"), @"LOAD_ERR_COMPILE_CONDITION 44: `getopt` takes no `[]`");
+    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.args, \"x\")[x] exists"), @"LOAD_ERR_COMPILE_CONDITION 21: transformer `getopt` is not supported by this engine (compare `proc.args` with `contains` or `regex` instead)");
     insta::assert_snapshot!(of_condition("evt.type = open and proc.name = val(proc.pid)"), @"LOAD_ERR_COMPILE_CONDITION 37: `proc.name` is a text, `proc.pid` a number (compare fields of one type)");
     insta::assert_snapshot!(of_condition("evt.type = open and proc.name regex val(proc.pname)"), @"LOAD_ERR_COMPILE_CONDITION 41: `regex` cannot take its right side from a field (a regular expression must be written in the rule)");
     insta::assert_snapshot!(of_condition("evt.type = open and evt.buffer bcontains xyz"), @"LOAD_ERR_COMPILE_CONDITION 42: `xyz` is not hexadecimal: two digits for each byte");
@@ -330,7 +338,7 @@ fn overrides_and_appends() {
       --> b.yaml:1:9 in rule "Q"
      1 | - rule: Q
        |         ^
-      hint: did you mean `R`?
+      hint: files are read in order: define it in an earlier one
 
     error[LOAD_ERR_COMPILE_CONDITION]: unknown macro `a`
       --> b.yaml:5:18 in rule "R"

@@ -109,9 +109,9 @@ impl Matcher {
             Self::Quantified(quantifier, each) => {
                 let mut satisfied = each.iter().filter(|matcher| matcher.matches(value, context));
                 match quantifier {
-                    Quantifier::OneOf => satisfied.next().is_some() && satisfied.next().is_none(),
-                    Quantifier::AnyOf => satisfied.next().is_some(),
-                    Quantifier::AllOf => !each.is_empty() && satisfied.count() == each.len(),
+                    Quantifier::One => satisfied.next().is_some() && satisfied.next().is_none(),
+                    Quantifier::Any => satisfied.next().is_some(),
+                    Quantifier::All => !each.is_empty() && satisfied.count() == each.len(),
                 }
             }
             Self::Other(operator, reader) => {

@@ -75,7 +75,7 @@ const LIST_WORDS: [Operator; 3] = [Operator::Intersects, Operator::In, Operator:
 
 pub(super) const TRANSFORMERS: [&str; 8] = ["tolower", "toupper", "b64", "basename", "len", "join", "concat", "getopt"];
 
-const QUANTIFIERS: [Quantifier; 3] = [Quantifier::OneOf, Quantifier::AnyOf, Quantifier::AllOf];
+const QUANTIFIERS: [Quantifier; 3] = [Quantifier::One, Quantifier::Any, Quantifier::All];
 
 /// Parses a whole condition.
 pub(crate) fn parse(text: &str) -> Parsed<Expr> {
@@ -337,7 +337,7 @@ impl<'a> Parser<'a> {
             other if other.takes_list() => self.list_or_value(other)?,
             _ => self.word_or_value()?,
         };
-        Ok(Expr::Check(Check { left, operator, right, span: start..self.at }))
+        Ok(Expr::Check(Box::new(Check { left, operator, right, span: start..self.at })))
     }
 
     fn operator(&mut self) -> Option<Spanned<Operator>> {

@@ -60,6 +60,8 @@ pub(crate) struct RuleDefinition {
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) warn_evttypes: bool,
     pub(crate) skip_if_unknown_filter: bool,
+    /// Something beside condition and output is wrong with it: it is checked for more problems, and not used.
+    pub(crate) is_broken: bool,
 }
 
 const RULE_KEYS: [&str; 15] = [
@@ -310,17 +312,15 @@ impl Collector {
         let exceptions = exceptions::read(fields, reporter);
         let source = fields.scalar("source", reporter);
         let has_source = source.is_some();
-        let (Some(description), Some(condition), Some(output), Some(priority)) =
-            (description, condition, output, priority)
-        else {
-            return;
-        };
+        let is_broken = description.is_none() || output.is_none() || priority.is_none();
+        let Some(condition) = condition else { return };
         let source = source.unwrap_or_else(|| Scalar { value: "syscall".to_owned(), ..name.clone() });
         let rule = RuleDefinition {
-            description: description.into(),
+            description: description.map(Joined::from).unwrap_or_default(),
             condition: condition.into(),
-            output: output.into(),
-            priority,
+            output: output.map(Joined::from).unwrap_or_default(),
+            priority: priority.unwrap_or(Priority::Debug),
+            is_broken,
             tags,
             enabled: fields.boolean("enabled", true, reporter),
             source,
@@ -381,7 +381,7 @@ impl Collector {
                 "tags" => {
                     let mut tags = tags(fields, reporter);
                     if appends {
-                        tags.extend(rule.tags.drain(..));
+                        tags.append(&mut rule.tags);
                         tags.sort();
                         tags.dedup();
                     }

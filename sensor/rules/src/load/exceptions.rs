@@ -234,12 +234,12 @@ pub(crate) fn place(exception: &Exception) -> Joined {
 
 fn check(field: &FieldRef, operator: Operator, right: Right) -> Expr {
     let field = FieldRef { span: 0..0, ..field.clone() };
-    Expr::Check(Check {
+    Expr::Check(Box::new(Check {
         left: Operand::Field(field),
         operator: Spanned { value: operator, span: 0..0 },
         right,
         span: 0..0,
-    })
+    }))
 }
 
 /// A value may be the name of a list, also in parentheses: `(my_list)`.

@@ -33,7 +33,7 @@ pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (Rule
     for definition in &collector.rules.items {
         names.failed_roots.clear();
         match rule(definition, &mut names, reporter) {
-            Some(rule) if definition.enabled => rules.push(rule),
+            Some(rule) if definition.enabled && !definition.is_broken => rules.push(rule),
             _ => disabled.push(definition.name.value.clone()),
         }
         for root in std::mem::take(&mut names.failed_roots) {
@@ -45,8 +45,11 @@ pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (Rule
         // What no rule uses is checked all the same: a rule will use it one day.
         names.compile_macro(index);
     }
-    report_macros(&mut names, &used_by_rules, &failed_users, reporter);
-    report_unused_lists(&collector, &names, reporter);
+    report_macros(&mut names, &failed_users, reporter);
+    // What seems unused may be used by what did not compile.
+    if reporter.error_count() == 0 {
+        report_unused(&names, &used_by_rules, reporter);
+    }
     (RuleSet::new(rules, disabled), counts)
 }
 
@@ -442,12 +445,7 @@ fn report_blind_spots(
     blind.into_iter().collect()
 }
 
-fn report_macros(
-    names: &mut NamesInForce<'_>,
-    used_by_rules: &HashSet<usize>,
-    failed_users: &HashMap<usize, Vec<bool>>,
-    reporter: &mut Reporter<'_>,
-) {
+fn report_macros(names: &mut NamesInForce<'_>, failed_users: &HashMap<usize, Vec<bool>>, reporter: &mut Reporter<'_>) {
     for (index, late) in std::mem::take(&mut names.late) {
         let definition = &names.collector.macros.items[index];
         let item = format!("macro {:?}", definition.name.value);
@@ -477,22 +475,23 @@ fn report_macros(
             }
         }
     }
-    for (index, definition) in names.collector.macros.items.iter().enumerate() {
-        if !used_by_rules.contains(&index) && !names.used_macros.contains(&index) {
-            let item = format!("macro {:?}", definition.name.value);
-            reporter.warning(Code::LoadUnusedMacro, definition.name.place(), &item, "the macro is not used", None);
-        }
-    }
 }
 
-fn report_unused_lists(collector: &Collector, names: &NamesInForce<'_>, reporter: &mut Reporter<'_>) {
+fn report_unused(names: &NamesInForce<'_>, used_by_rules: &HashSet<usize>, reporter: &mut Reporter<'_>) {
+    let collector = names.collector;
+    for (index, definition) in collector.macros.items.iter().enumerate() {
+        if !used_by_rules.contains(&index) {
+            let item = format!("macro {:?}", definition.name.value);
+            reporter.warning(Code::LoadUnusedMacro, definition.name.place(), &item, "no rule uses the macro", None);
+        }
+    }
     let in_lists: HashSet<&str> =
         collector.lists.items.iter().flat_map(|list| list.items.iter().map(|item| item.value.as_str())).collect();
     for list in &collector.lists.items {
         let name = list.name.value.as_str();
         if !names.used_lists.contains(name) && !in_lists.contains(name) {
             let item = format!("list {name:?}");
-            reporter.warning(Code::LoadUnusedList, list.name.place(), &item, "the list is not used", None);
+            reporter.warning(Code::LoadUnusedList, list.name.place(), &item, "nothing uses the list", None);
         }
     }
 }
