@@ -216,7 +216,11 @@ fn cut(message: &str) -> String {
     if message.len() <= MESSAGE_LEN_MAX {
         return message.to_owned();
     }
-    format!("{}…", &message[..message.floor_char_boundary(MESSAGE_LEN_MAX)])
+    let mut end = MESSAGE_LEN_MAX;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &message[..end])
 }
 
 pub(crate) fn set_time_limit(engine: &mut Engine, limit: Duration) {

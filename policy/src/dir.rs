@@ -67,6 +67,12 @@ pub enum DirError {
         /// The path.
         path: PathBuf,
     },
+    /// A folder of guardrails without any.
+    #[error("{}: no .rego file below it", path.display())]
+    NoRego {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Bytes that are not text.
     #[error("{}: not UTF-8 text", path.display())]
     NotText {
@@ -80,6 +86,7 @@ impl DirError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoPolicy { .. } => Some("`cairn init DIR` makes a policy repo to start from"),
+            Self::NoRego { .. } => Some("name the policy repo, or the folder with the Rego files"),
             Self::NotEmpty { .. } => Some("name a folder that does not exist yet, or an empty one"),
             Self::NotAFile { .. } => Some("replace it by a copy of what it stands for"),
             _ => None,
@@ -158,6 +165,50 @@ fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, DirError> {
     Ok(bytes)
 }
 
+/// Reads the Rego files that `cairn check` applies: those in `guardrails/` of a policy repo, or all below a folder that is none (as
+/// Conftest's `policy/`), as pairs of path and text for [`cairn_guardrails::Guardrails::load`].
+///
+/// # Errors
+/// [`DirError`]; also when there is no Rego file, since a check by no rule would look like a check that passed.
+pub fn read_rego(root: &Path) -> Result<Vec<(String, String)>, DirError> {
+    let guardrails = root.join("guardrails");
+    let folder = if guardrails.is_dir() { guardrails } else { root.to_owned() };
+    let mut found = Vec::new();
+    walk_rego(&folder, &mut found)?;
+    if found.is_empty() {
+        return Err(DirError::NoRego { path: folder });
+    }
+    Ok(found)
+}
+
+fn walk_rego(folder: &Path, found: &mut Vec<(String, String)>) -> Result<(), DirError> {
+    for path in sorted(folder)? {
+        let metadata = fs::symlink_metadata(&path).map_err(DirError::io(&path))?;
+        if is_hidden(&path) {
+            continue;
+        } else if metadata.is_dir() {
+            walk_rego(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rego") {
+            let bytes = read_bounded(&path, FILE_BYTES_MAX)?;
+            let text = String::from_utf8(bytes).map_err(|_| DirError::NotText { path: path.clone() })?;
+            found.push((path.display().to_string(), text));
+        }
+    }
+    Ok(())
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DirError> {
+    let entries = fs::read_dir(folder).map_err(DirError::io(folder))?;
+    let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.map_err(DirError::io(folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
 /// Reads what `cairn check PATH…` checks: files as named, and the `.yaml`, `.yml` and `.json` files below folders, hidden ones left
 /// out, in the order of their names.
 ///
@@ -180,17 +231,10 @@ pub fn read_documents(paths: &[PathBuf]) -> Result<Vec<InputFile>, DirError> {
 }
 
 fn walk(folder: &Path, files: &mut Vec<InputFile>) -> Result<(), DirError> {
-    let entries = fs::read_dir(folder).map_err(DirError::io(folder))?;
-    let mut paths = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(DirError::io(folder))?;
-    paths.sort();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    for path in sorted(folder)? {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let metadata = fs::symlink_metadata(&path).map_err(DirError::io(&path))?;
-        if hidden {
+        if is_hidden(&path) {
             continue;
         } else if metadata.is_dir() {
             walk(&path, files)?;

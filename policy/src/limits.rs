@@ -21,8 +21,14 @@ pub const CHECKED_DOCUMENTS_MAX: usize = 10_000;
 /// Deepest nesting of a YAML document.
 pub const YAML_DEPTH_MAX: usize = 64;
 
-/// Most nodes of a YAML file, aliases counted as what they stand for.
+/// Most nodes of `cairn.yaml` or a response, aliases counted as what they stand for.
+pub const CONFIG_NODES_MAX: usize = 10_000;
+
+/// Most nodes of any other YAML file, aliases counted as what they stand for.
 pub const YAML_NODES_MAX: usize = 500_000;
+
+/// Most nodes that aliases of one YAML file may stand for together.
+pub const YAML_ALIASED_NODES_MAX: usize = 50_000;
 
 /// Most problems reported at once; the rest are counted.
 pub const PROBLEMS_MAX: usize = 200;

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
-use serde_saphyr::{Error, Options};
+use serde_saphyr::{Error, Options, Spanned};
 
-use crate::limits::{CHECKED_DOCUMENTS_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
+use crate::limits::{CHECKED_DOCUMENTS_MAX, CONFIG_NODES_MAX, YAML_ALIASED_NODES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 use crate::problem::Problem;
 
 /// Reads a file that holds one YAML document.
 pub(crate) fn one<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T, Problem> {
     let text = text(file, bytes)?;
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| problem(file, &error))
+    serde_saphyr::from_str_with_options(text, options(CONFIG_NODES_MAX)).map_err(|error| problem(file, &error))
 }
 
 /// Reads every document of a YAML file (or of a JSON file, by its name) as untyped values. Empty documents are left out.
@@ -24,7 +24,7 @@ pub(crate) fn documents(file: &str, text: &str) -> Result<Vec<serde_json::Value>
         })?;
         return Ok(vec![value]);
     }
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| problem(file, &error))
+    serde_saphyr::from_multiple_with_options(text, options(YAML_NODES_MAX)).map_err(|error| problem(file, &error))
 }
 
 /// A file's bytes as text.
@@ -36,7 +36,7 @@ pub(crate) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Problem> 
 }
 
 /// Where a spanned value stands.
-pub(crate) fn place<T>(value: &serde_saphyr::Spanned<T>) -> (u32, u32) {
+pub(crate) fn place<T>(value: &Spanned<T>) -> (u32, u32) {
     location(value.referenced)
 }
 
@@ -62,17 +62,17 @@ fn first_line(text: &str) -> String {
 
 /// As Kubernetes reads YAML: YAML 1.1 booleans (`yes`, `on`) and octal numbers (`0644`), so that a guardrail sees in CI what the API
 /// server will be sent. Duplicate keys are an error: readers disagree on which one counts.
-fn options() -> Options {
+fn options(nodes_max: usize) -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: YAML_DEPTH_MAX,
-            max_nodes: YAML_NODES_MAX,
-            max_events: YAML_NODES_MAX * 3,
+            max_nodes: nodes_max,
+            max_events: nodes_max * 3,
             max_documents: CHECKED_DOCUMENTS_MAX,
             flow_nesting_limit: YAML_DEPTH_MAX,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: YAML_NODES_MAX,
+            max_total_replayed_events: YAML_ALIASED_NODES_MAX,
             max_replay_stack_depth: 32,
         },
         duplicate_keys: DuplicateKeyPolicy::Error,
@@ -83,12 +83,7 @@ fn options() -> Options {
 }
 
 /// Values that occur more than once, each time after the first.
-pub(crate) fn repeated<'a, T: Ord>(
-    values: impl IntoIterator<Item = &'a serde_saphyr::Spanned<T>>,
-) -> Vec<&'a serde_saphyr::Spanned<T>>
-where
-    T: 'a,
-{
+pub(crate) fn repeated<'a, T: Ord + 'a>(values: impl IntoIterator<Item = &'a Spanned<T>>) -> Vec<&'a Spanned<T>> {
     let mut seen = BTreeSet::new();
     values.into_iter().filter(|value| !seen.insert(&value.value)).collect()
 }
@@ -124,6 +119,17 @@ mod tests {
             text += &format!("a{level}: &a{level} [{}]\n", vec![below; 10].join(", "));
         }
         assert!(documents("x.yaml", &text).is_err());
+    }
+
+    #[test]
+    fn aliases_at_the_limit_are_read_and_more_refused() {
+        // Ten aliases of a list: its items, its beginning and its end count.
+        let aliased = |nodes: usize| {
+            let list = vec!["x"; nodes / 10 - 2].join(", ");
+            documents("x.yaml", &format!("a: &a [{list}]\nb: [{}]\n", ["*a"; 10].join(", ")))
+        };
+        assert!(aliased(YAML_ALIASED_NODES_MAX).is_ok());
+        assert!(aliased(YAML_ALIASED_NODES_MAX + 10).is_err());
     }
 
     #[test]
