@@ -25,7 +25,7 @@ use cairn_release::content;
 use cairn_release::files::PROOF_FILE;
 use cairn_release::gitobj::Commit;
 use cairn_release::key::ReleaseSigner;
-use cairn_release::signers::{Signature, SignerPolicy};
+use cairn_release::signers::{Signature, SignatureError, SignerPolicy};
 use cairn_release::statement::{
     self, Author, Base64, CommitEvidence, Predicate, SignatureSummary, Statement, StatementError, TestSummary,
 };
@@ -300,7 +300,7 @@ impl Builder {
             signature.map(|signature| (commit.id.clone(), signature)).map_err(|error| (commit.id.clone(), error))
         };
         commits.iter().map(check).collect::<Result<Vec<_>, _>>().map_err(|(commit, error)| {
-            let reason = format!("commit {}: {error}", short(&commit));
+            let reason = format!("commit {}: {}", short(&commit), without_names(&error));
             Failure::Rejected(Rejection::one(tip, RejectedAt::Signature, "", reason))
         })
     }
@@ -323,10 +323,11 @@ impl Builder {
         };
         let counts = |principal: &str| principal.split(',').any(|name| allowed.iter().any(|allowed| allowed == name));
         for (commit, signature) in signatures {
-            if let Signature::Listed { principal, .. } = signature
+            if let Signature::Listed { principal, key } = signature
                 && !counts(principal)
             {
-                let reason = format!("commit {} is signed by {principal}, who is not in trust.signers", short(commit));
+                let reason =
+                    format!("commit {} is signed by {key}, whose signer is not in trust.signers", short(commit));
                 return Err(Rejection::one(tip, RejectedAt::Signature, "cairn.yaml", reason).into());
             }
         }
@@ -502,6 +503,16 @@ enum Failure {
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Failure {
         Failure::Rejected(rejection)
+    }
+}
+
+/// What is wrong with a signature, for a record: keys are named, people are not (promise P6).
+fn without_names(error: &SignatureError) -> String {
+    match error {
+        SignatureError::OutsideValidity { key, .. } => {
+            format!("the commit is signed by {key}, which was not an allowed signer at the commit's time")
+        }
+        error => error.to_string(),
     }
 }
 

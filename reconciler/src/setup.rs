@@ -119,6 +119,12 @@ pub enum SetupError {
         /// The branch that was looked at.
         branch: String,
     },
+    /// The policy repo is gone although releases were built from it.
+    #[error("the policy repo {} is missing, and releases were built from it", path.display())]
+    PoliciesMissing {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The ledger is gone although nodes joined it.
     #[error("the ledger {} is missing, and nodes have joined it", path.display())]
     LedgerMissing {
@@ -183,11 +189,14 @@ impl SetupError {
             SetupError::NotAToken { .. } => "delete the file: a new token is made at the next start",
             SetupError::NoGit { .. } => "install git (Debian: apt install git) and see that it is in PATH",
             SetupError::NoCommit { .. } => "commit a cairn.yaml there, or remove the folder to start from the template",
+            SetupError::PoliciesMissing { .. } => {
+                "put it back from a clone; what the control plane saw last is in cache/policies.git, branch upstream"
+            }
             SetupError::LedgerMissing { .. } => "restore it from a backup, or start anew in another folder with --dir",
             SetupError::LedgerInUse { .. } => "stop the other cairn, or choose another folder with --dir",
             SetupError::Ledger { .. } | SetupError::Read { .. } => "`cairn verify` says more; nothing was changed",
             SetupError::OtherLedger { .. } => "restore the one that was changed from a backup; nothing was changed",
-            SetupError::Policies { .. } => "mend it with git, or remove the folder to start from the template",
+            SetupError::Policies { .. } => "mend it with git",
             _ => return None,
         })
     }
@@ -264,7 +273,7 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     let known_fleet = fleet::read(&fleet_path)?;
     check_ours(dir)?;
     check_git()?;
-    check_policies(&policies)?;
+    check_policies(dir, &policies)?;
     check_ledger_present(dir, known_fleet.is_some())?;
 
     let new_folder = durable::create_folder(dir, Readers::Everybody)?;
@@ -342,9 +351,11 @@ fn check_git() -> Result<(), SetupError> {
     }
 }
 
-fn check_policies(path: &Path) -> Result<(), SetupError> {
+fn check_policies(dir: &Path, path: &Path) -> Result<(), SetupError> {
     if !path.exists() {
-        return Ok(());
+        // A new repo would be new history, which the control plane could never follow from the old.
+        let built = !durable::names(&dir.join("ledger/releases"))?.is_empty();
+        return if built { Err(SetupError::PoliciesMissing { path: path.to_owned() }) } else { Ok(()) };
     }
     let source = policy_source(path);
     match source.tip() {

@@ -472,9 +472,10 @@ pub(crate) fn short(commit: &CommitId) -> &str {
     commit.as_str().get(..10).unwrap_or(commit.as_str())
 }
 
-/// A problem as `file:line: reason`.
+/// A problem as `file:line: reason`; only the reason where no file is to blame.
 pub(crate) fn problem_line(problem: &cairn_schemas::data::Problem) -> String {
     match problem.line {
+        _ if problem.file.is_empty() => problem.reason.clone(),
         0 => format!("{}: {}", problem.file, problem.reason),
         line => format!("{}:{line}: {}", problem.file, problem.reason),
     }

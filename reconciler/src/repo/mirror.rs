@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use cairn_schemas::ids::CommitId;
@@ -8,17 +9,20 @@ use super::error::RepoError;
 use super::history::{self, History};
 use super::snapshot::{self, Snapshot};
 use super::source::{Source, Watch, commit_id, object_id, one_line, open};
-use super::upload_pack::UploadPack;
+use super::upload_pack::{UploadPack, scrubbed_git};
+
+/// More packs than this in the mirror are made one after a fetch: each fetch brings a pack, and each look-up asks them all.
+const PACKS_MAX: usize = 40;
 
 /// The mirror's only branch: whatever the source's branch was at the last fetch.
 const UPSTREAM_REF: &str = "refs/heads/upstream";
 
 /// A bare repo of our own that holds the source's objects, whoever rewrites the source's history. It is derived: delete it,
 /// and it is fetched again.
+#[derive(Clone)]
 pub struct Mirror {
     folder: PathBuf,
     source: Source,
-    repo: gix::ThreadSafeRepository,
 }
 
 impl std::fmt::Debug for Mirror {
@@ -50,12 +54,19 @@ impl Mirror {
                 .map_err(|error| failed(&error))?;
             std::fs::rename(&new, folder).map_err(|error| failed(&error))?;
         }
-        let repo =
-            gix::open::Options::isolated().with(gix::sec::Trust::Full).open(folder).map_err(|error| failed(&error))?;
-        if repo.to_thread_local().object_hash() != hash {
+        let mirror = Mirror { folder: folder.to_owned(), source };
+        if mirror.repo()?.object_hash() != hash {
             return Err(failed(&"its object format is not the source's"));
         }
-        Ok(Mirror { folder: folder.to_owned(), source, repo })
+        Ok(mirror)
+    }
+
+    /// Opened for each use: an open repo has room for as many packs as there were when it was opened, and a few.
+    fn repo(&self) -> Result<gix::Repository, RepoError> {
+        let opened = gix::open::Options::isolated().with(gix::sec::Trust::Full).open(&self.folder);
+        opened
+            .map(|repo| repo.to_thread_local())
+            .map_err(|error| RepoError::Mirror { path: self.folder.clone(), reason: one_line(&error) })
     }
 
     /// The source.
@@ -71,12 +82,13 @@ impl Mirror {
     pub fn fetch(&self) -> Result<CommitId, RepoError> {
         let watch = self.source.watch()?;
         let tip = watch.tip()?;
-        let repo = self.repo.to_thread_local();
+        let repo = self.repo()?;
         if self.fetched(&repo)? != Some(tip) {
             self.fetch_pack(&repo, &watch)?;
+            self.join_packs();
         }
         // The branch may have moved since: what counts is what was fetched.
-        let tip = self.fetched(&self.repo.to_thread_local())?;
+        let tip = self.fetched(&self.repo()?)?;
         tip.ok_or_else(|| RepoError::NoCommit {
             path: self.source.path().to_owned(),
             branch: self.source.branch().to_owned(),
@@ -95,6 +107,22 @@ impl Mirror {
         let (error, complaint) = (one_line(&error), upload_pack.complaint());
         let reason = if complaint.is_empty() { error } else { format!("{error}: {complaint}") };
         Err(RepoError::Fetch { path: self.source.path().to_owned(), reason })
+    }
+
+    /// Makes one pack of many, and keeps what no ref leads to: an accepted commit that the source no longer has. Nothing is
+    /// wrong if it fails; the next fetch tries again.
+    fn join_packs(&self) {
+        let Ok(entries) = std::fs::read_dir(self.folder.join("objects/pack")) else { return };
+        let is_pack = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "pack");
+        if entries.flatten().filter(is_pack).count() <= PACKS_MAX {
+            return;
+        }
+        let mut command = scrubbed_git("git");
+        command.arg("--git-dir").arg(&self.folder).args(["repack", "-a", "-d", "-k", "-q"]);
+        let result = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !result.as_ref().is_ok_and(ExitStatus::success) {
+            tracing::warn!(mirror = %self.folder.display(), ?result, "git repack failed: the mirror keeps its packs");
+        }
     }
 
     fn receive(&self, repo: &gix::Repository, wire: super::upload_pack::Wire) -> Result<(), gix::Error> {
@@ -116,7 +144,7 @@ impl Mirror {
     /// # Errors
     /// [`RepoError::ObjectMissing`], [`RepoError::TooManyCommits`], [`RepoError::Commit`].
     pub fn history(&self, accepted: Option<&CommitId>, tip: &CommitId) -> Result<History, RepoError> {
-        history::between(&self.repo.to_thread_local(), accepted, tip)
+        history::between(&self.repo()?, accepted, tip)
     }
 
     /// The policy files of a commit, with everything that binds them to it.
@@ -124,13 +152,13 @@ impl Mirror {
     /// # Errors
     /// What a release cannot hold, with its path: see [`RepoError`].
     pub fn snapshot(&self, commit: &CommitId) -> Result<Snapshot, RepoError> {
-        snapshot::read(&self.repo.to_thread_local(), commit)
+        snapshot::read(&self.repo()?, commit)
     }
 
     /// Whether the mirror has a commit.
     #[must_use]
     pub fn has(&self, commit: &CommitId) -> bool {
-        self.repo.to_thread_local().has_object(object_id(commit))
+        self.repo().is_ok_and(|repo| repo.has_object(object_id(commit)))
     }
 }
 

@@ -225,6 +225,23 @@ fn merged_side_branches_are_listed_and_accepted_history_is_not() {
     assert_eq!(listed.last(), Some(&tip));
 }
 
+/// Each fetch adds a pack to the mirror, and a process that runs for months opens it once.
+#[test]
+fn a_mirror_takes_many_fetches() {
+    let repo = Repo::with_policy();
+    let mirror = repo.mirror();
+    let first = mirror.fetch().unwrap();
+    for round in 0..70 {
+        repo.commit(&format!("round {round}"));
+        let tip = mirror.fetch().unwrap();
+        assert_eq!(mirror.snapshot(&tip).unwrap().commit.id, tip);
+    }
+    assert_eq!(ids(mirror.history(Some(&first), &repo.tip()).unwrap()).len(), 70);
+    let packs = std::fs::read_dir(repo.folder.path().join("mirror.git/objects/pack")).unwrap();
+    let packs = packs.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "pack"));
+    assert!(packs.count() <= 40);
+}
+
 #[test]
 fn rewritten_history_is_an_outcome_and_not_followed() {
     let repo = Repo::with_policy();

@@ -29,28 +29,18 @@ pub(super) type Wire = Connection<ChildStdout, ChildStdin>;
 
 impl UploadPack {
     pub(super) fn start(git_folder: &Path, owner: Option<Owner>) -> Result<(UploadPack, Wire), RepoError> {
+        UploadPack::start_program("git", git_folder, owner)
+    }
+
+    fn start_program(program: &str, git_folder: &Path, owner: Option<Owner>) -> Result<(UploadPack, Wire), RepoError> {
         let failed = |error: &std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => RepoError::NoGit,
             _ => RepoError::Fetch { path: git_folder.to_owned(), reason: one_line(error) },
         };
         // The child's working folder is `/`, since ours may be closed to the owner: so the path must not be relative.
         let folder = std::path::absolute(git_folder).map_err(|error| failed(&error))?;
-        let mut command = Command::new("git");
-        command.args(["upload-pack", "--strict"]).arg(&folder).current_dir("/");
-        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs([
-            ("GIT_PROTOCOL", "version=2"),
-            ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("GIT_CONFIG_GLOBAL", "/dev/null"),
-            ("GIT_NO_LAZY_FETCH", "1"),
-            ("GIT_NO_REPLACE_OBJECTS", "1"),
-            ("HOME", "/nonexistent"),
-            ("LC_ALL", "C"),
-            // The operator named this repo as the policy's source, which is the consent that Git asks for where the repo is
-            // somebody else's; upload-pack is made to serve such repos, and obeys no program named in them.
-            ("GIT_CONFIG_COUNT", "1"),
-            ("GIT_CONFIG_KEY_0", "safe.directory"),
-            ("GIT_CONFIG_VALUE_0", "*"),
-        ]);
+        let mut command = scrubbed_git(program);
+        command.args(["upload-pack", "--strict"]).arg(&folder).current_dir("/").env("GIT_PROTOCOL", "version=2");
         if let Some(owner) = owner {
             command.uid(owner.uid).gid(owner.gid);
         }
@@ -85,5 +75,36 @@ impl Drop for UploadPack {
         // Already gone, if all went well. Waiting leaves no zombie behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The `git` program with nothing of this process's environment but `PATH`, and no configuration but the repo's own.
+pub(super) fn scrubbed_git(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs([
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_NO_LAZY_FETCH", "1"),
+        ("GIT_NO_REPLACE_OBJECTS", "1"),
+        ("HOME", "/nonexistent"),
+        ("LC_ALL", "C"),
+        // The operator named this repo as the policy's source, which is the consent that Git asks for where the repo is
+        // somebody else's; upload-pack is made to serve such repos, and obeys no program named in them.
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "safe.directory"),
+        ("GIT_CONFIG_VALUE_0", "*"),
+    ]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_git_is_told_so() {
+        let error = UploadPack::start_program("no-such-git", Path::new("/"), None).err().unwrap();
+        assert!(matches!(error, RepoError::NoGit));
+        assert_eq!(error.to_string(), "the program `git` was not found: install git, or add it to PATH");
     }
 }

@@ -207,6 +207,19 @@ fn a_ledger_that_nodes_joined_is_not_made_anew() {
 }
 
 #[test]
+fn a_policy_repo_that_releases_came_from_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("cairn-data");
+    drop(steps(&dir).0.unwrap());
+    std::fs::rename(dir.join("policies"), folder.path().join("policies")).unwrap();
+    std::fs::create_dir_all(dir.join("ledger/releases/1")).unwrap();
+    assert!(matches!(steps(&dir).0.unwrap_err(), SetupError::PoliciesMissing { .. }));
+    std::fs::remove_dir_all(dir.join("ledger/releases")).unwrap();
+    let (prepared, told) = steps(&dir);
+    assert!(prepared.is_ok() && told.iter().any(|line| line.starts_with("made the policy repo")), "{told:?}");
+}
+
+#[test]
 fn tokens_follow_the_pins_of_the_fleet() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("cairn-data");
