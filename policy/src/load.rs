@@ -1,6 +1,6 @@
 //! From files to a policy: everything that a build, a pull request's checks and a node's dry load must agree on, found in one pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cairn_guardrails::Guardrails;
@@ -80,6 +80,14 @@ pub(crate) fn yaml_files<'a>(
 struct ConfigPlaces {
     version: Spanned<u64>,
     rings: Vec<RingPlaces>,
+    #[serde(default)]
+    privacy: PrivacyPlaces,
+}
+
+#[derive(Default, Deserialize)]
+struct PrivacyPlaces {
+    #[serde(default)]
+    personal_fields: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +110,7 @@ fn load_config(files: &PolicyTree, problems: &mut Vec<Problem>) -> Option<Policy
         problems.push(Problem::at(CONFIG_PATH, yaml::place(&places.version), reason));
     }
     problems.extend(ring_problems(&config, &places));
+    problems.extend(privacy_problems(&places.privacy));
     Some(config)
 }
 
@@ -135,6 +144,23 @@ fn ring_problems(config: &PolicyConfig, places: &ConfigPlaces) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// A misspelt field would leave nodes in the clear.
+fn privacy_problems(places: &PrivacyPlaces) -> Vec<Problem> {
+    if places.personal_fields.is_empty() {
+        return Vec::new();
+    }
+    let base = |name: &str| name.split('[').next().unwrap_or_default().to_owned();
+    let known: BTreeSet<String> = cairn_rules::field_documentation().iter().map(|field| base(&field.name)).collect();
+    let unknown = places.personal_fields.iter().filter(|field| !known.contains(&base(&field.value)));
+    unknown
+        .map(|field| {
+            let reason = format!("there is no field `{}`, so it would hide nothing", field.value);
+            Problem::at(CONFIG_PATH, yaml::place(field), reason)
+                .hint("name a field of the rule language, such as `proc.cwd`")
+        })
+        .collect()
 }
 
 // === guardrails ===

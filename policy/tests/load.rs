@@ -88,6 +88,10 @@ fn the_configuration_is_checked() {
         ("version: 1\nrings:\n  - name: a\n    soak: soon\n", "cairn.yaml:4:11: `soon` is not a duration"),
         ("version: 1\nrings:\n  - name: A b\n", "cairn.yaml:3:11: "),
         ("version: 1\nrings:\n  - name: a\ntests: {coverage: must}\n", "cairn.yaml:4:19: "),
+        (
+            "version: 1\nrings:\n  - name: a\nprivacy:\n  personal_fields: [proc.cwd, proc.aname, proc.cdw]\n",
+            "cairn.yaml:5:43: there is no field `proc.cdw`",
+        ),
         ("version: 1\nversion: 1\nrings:\n  - name: a\n", "cairn.yaml:2:1: "),
     ] {
         let text = problem("cairn.yaml", text);
