@@ -348,11 +348,7 @@ impl Ledger {
             ProofError::Tree(TreeError::IndexOutside { index, size }) => ReadError::NotPublished { index, size },
             ProofError::Tree(_) => unreachable!("an inclusion proof has one way to be impossible"),
         })?;
-        let path = numbered_path(checkpoint.size);
-        if shared.disk.read(&path).is_err() {
-            let file = NewFile { path, bytes: checkpoint.bytes.clone() };
-            durable::write_files(&*shared.disk, &mut Folders::default(), &[file]).map_err(ReadError::Keep)?;
-        }
+        shared.keep(&checkpoint).map_err(ReadError::Keep)?;
         Ok(Proof { extra: None, index, hashes, checkpoint: checkpoint.bytes.clone() }.to_bytes())
     }
 
@@ -439,6 +435,16 @@ impl Shared {
             }
         }
         history
+    }
+
+    /// Keeps a published checkpoint as `checkpoints/<size>`.
+    fn keep(&self, checkpoint: &PublishedCheckpoint) -> std::io::Result<()> {
+        let path = numbered_path(checkpoint.size);
+        if self.disk.read(&path).is_ok() {
+            return Ok(());
+        }
+        let file = NewFile { path, bytes: checkpoint.bytes.clone() };
+        durable::write_files(&*self.disk, &mut Folders::default(), &[file])
     }
 
     /// Some durable records from `from` on: from memory, or the rest of one bundle.

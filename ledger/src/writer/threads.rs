@@ -8,6 +8,7 @@ use super::commit::{Commit, CommitError, Committer, Failure, Submission};
 use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
 use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
+use crate::streams::Written;
 use crate::wal::{self, GROUP_LEN_MAX};
 
 pub(super) fn start(
@@ -159,9 +160,9 @@ impl Shared {
     /// Publishes what is durable until the ledger is closed and all of it is.
     fn run_publishing(&self, integrator: &mut Integrator) {
         let mut pace = Pace::default();
-        while let Some((records, last)) = self.next_unpublished(&pace) {
+        while let Some(records) = self.next_unpublished(&pace) {
             let started = Instant::now();
-            match integrator.publish(&records, last, self.clock.now()) {
+            match integrator.publish(&records, false, self.clock.now()) {
                 Ok(checkpoint) => {
                     let mut state = lock(&self.state);
                     state.publish(checkpoint);
@@ -191,16 +192,22 @@ impl Shared {
         let clean = state.stopped.is_none() && state.published.size.0 == state.durable;
         state.finished = true;
         drop(state);
-        if clean && let Err(error) = wal::clear(&*self.disk) {
-            // Every record is in a tile; the segments are read again and found covered.
-            tracing::warn!(ledger = self.origin, reason = one_line(&error), "the write-ahead log was not removed");
+        if clean {
+            // Every record is in a tile. Should either of these fail, nothing is lost: the segments are read again and found covered.
+            let checkpoint = lock(&self.state).published.clone();
+            if let Err(error) = self.keep(&checkpoint) {
+                tracing::warn!(ledger = self.origin, reason = one_line(&error), "the last checkpoint was not kept");
+            }
+            if let Err(error) = wal::clear(&*self.disk) {
+                tracing::warn!(ledger = self.origin, reason = one_line(&error), "the write-ahead log was not removed");
+            }
         }
         self.grown.notify_all();
         self.published.notify_all();
     }
 
-    /// Records to be published now, and whether they are the last ones of a ledger that closes.
-    fn next_unpublished(&self, pace: &Pace) -> Option<(Vec<crate::streams::Written>, bool)> {
+    /// Records to be published now; `None` when there will be no more.
+    fn next_unpublished(&self, pace: &Pace) -> Option<Vec<Written>> {
         let mut state = lock(&self.state);
         loop {
             if state.stopped.is_some() {
@@ -218,8 +225,7 @@ impl Shared {
             let wait =
                 if state.committed_all || behind >= PUBLISH_RECORDS_MAX { Duration::ZERO } else { pace.wait(urgent) };
             if wait.is_zero() {
-                let last = state.committed_all && behind <= PUBLISH_RECORDS_MAX;
-                return Some((state.unpublished(PUBLISH_RECORDS_MAX), last));
+                return Some(state.unpublished(PUBLISH_RECORDS_MAX));
             }
             state = self.hurry.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -11,7 +11,7 @@ use crate::streams::Streams;
 use crate::writer::commit::CommitError;
 
 /// Small segments, so that they follow each other quickly.
-const OPTIONS: Options = Options { segment_len: 44 << 10 };
+const OPTIONS: Options = Options { segment_len: 40 << 10 };
 
 /// A ledger driven step by step.
 struct Run {
@@ -76,19 +76,19 @@ impl Spool {
         sealed.extend((1..records).map(|number| {
             // Records of very different length, so that bundles and segments end anywhere.
             let mut draft = crate::fixture::capabilities(number);
-            draft.data["can"] = serde_json::json!(["x".repeat((number * 937 % 3_000) as usize)]);
+            draft.data["can"] = serde_json::json!(["x".repeat((number * 937 % 5_000) as usize)]);
             producer.seal(draft)
         }));
         Spool { stream: producer.stream(), records: sealed }
     }
 
-    /// Sends what the ledger does not have, in groups of 1 to 5, publishing now and then. Promises are kept as they are made.
+    /// Sends what the ledger does not have, in groups of 1 to 3, publishing now and then. Promises are kept as they are made.
     fn send(&self, run: &mut Run, promises: &mut Promises) -> Result<(), String> {
         let from = run.streams().position(&self.stream).map_or(0, |position| position.sequence.0 + 1);
         let mut rest = &self.records[from as usize..];
         let mut step = from;
         while !rest.is_empty() {
-            let (group, after) = rest.split_at((1 + step % 5).min(rest.len() as u64) as usize);
+            let (group, after) = rest.split_at((1 + step % 3).min(rest.len() as u64) as usize);
             let appended = match run.append(&self.stream, group.to_vec()) {
                 // No room could be made, and nothing changed: once more, as a producer would.
                 Err(CommitError::Full(_)) => run.append(&self.stream, group.to_vec()),
@@ -176,7 +176,7 @@ fn every_call_fails_in_both_forms_and_nothing_promised_is_lost() {
     };
     let mut failed = 0;
     for call in 0..calls {
-        for (done, once) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (done, once) in [(false, false), (true, false), (call % 2 == 0, true)] {
             let disk = disk.copy(call * 4 + u64::from(done) * 2 + u64::from(once));
             let mut promises = merged(&before);
             if once {
@@ -189,7 +189,7 @@ fn every_call_fails_in_both_forms_and_nothing_promised_is_lost() {
             assert!(once || failure.is_some(), "call {call} of {calls}: a dead disk was not noticed");
             disk.crash();
             // What is on the disk between the crash and the next opening can be verified as it is.
-            if call % 3 == 0 {
+            if call % 5 == 0 {
                 verify(&disk, &Promises { acknowledged: BTreeMap::new(), published: promises.published.clone() });
             }
             let context = format!("call {call} of {calls}, done {done}, once {once}: {failure:?}");
@@ -198,7 +198,7 @@ fn every_call_fails_in_both_forms_and_nothing_promised_is_lost() {
             assert_eq!(records[251..], spool.records, "{context}");
         }
     }
-    assert!(failed as u64 > calls * 3, "faults were noticed: {failed} of {calls} calls in four forms");
+    assert!(failed as u64 > calls * 2, "faults were noticed: {failed} of {calls} calls in three forms");
 }
 
 #[test]
