@@ -187,10 +187,8 @@ impl Agent {
         self.inner.stop.set();
         self.inner.active.wake();
         let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..AWAITED {
-            if ended.recv_timeout(SHUTDOWN_WAIT).is_err() {
-                break;
-            }
+        if (0..AWAITED).all(|_| ended.recv_timeout(SHUTDOWN_WAIT).is_ok()) {
+            self.inner.spool.release();
         }
         closed
     }

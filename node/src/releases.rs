@@ -125,15 +125,15 @@ impl Releases {
         while let Some(target) = self.state.active {
             if let Some(reason) = self.boot_loops(target) {
                 self.quarantine(target);
-                self.fall_back(target, reason)?;
+                self.fall_back(target, reason);
                 fell_from.get_or_insert(target);
                 continue;
             }
-            match self.attempt(target, |releases| releases.load_held(target))? {
+            match self.attempt(target, |releases| releases.load_held(target)) {
                 Ok((verified, policy)) => {
                     let cause = if fell_from.is_some() { LoadCause::Fallback } else { LoadCause::Start };
                     let loaded = loaded(&verified, fell_from, cause);
-                    self.attempt_over()?;
+                    self.attempt_over();
                     self.active.swap(Some(Arc::new(ActiveRelease { reference: target, policy })));
                     tracing::info!(release = %target, ?cause, "active");
                     self.record(loaded);
@@ -142,7 +142,7 @@ impl Releases {
                 Err(refusal) => {
                     self.state.attempt = None;
                     self.state.held.retain(|held| *held != target);
-                    self.fall_back(target, format!("{}: {}", refusal.check, refusal.reason))?;
+                    self.fall_back(target, format!("{}: {}", refusal.check, refusal.reason));
                     fell_from.get_or_insert(target);
                 }
             }
@@ -163,7 +163,7 @@ impl Releases {
         match self.bring_up(wanted, desired, client)? {
             Ok(()) => Ok(Applied::Activated),
             Err(refusal) => {
-                self.attempt_over()?;
+                self.attempt_over();
                 tracing::error!(release = %wanted, check = refusal.check, reason = refusal.reason, "release refused");
                 self.refused.insert(wanted);
                 let Refusal { check, reason } = refusal;
@@ -201,7 +201,7 @@ impl Releases {
             return Ok(Err(Refusal { check: "held", reason }));
         }
         let checked = if from_disk {
-            self.attempt(wanted, |releases| releases.load_held(wanted))?
+            self.attempt(wanted, |releases| releases.load_held(wanted))
         } else {
             let files = match fetch(client, wanted.serial) {
                 Ok(files) => files,
@@ -211,7 +211,7 @@ impl Releases {
                 Err(error) => return Err(error.into()),
             };
             let gate = self.gate(wanted);
-            let checked = self.attempt(wanted, |releases| releases.check_and_load(wanted, &files, gate))?;
+            let checked = self.attempt(wanted, |releases| releases.check_and_load(wanted, &files, gate));
             if checked.is_ok() {
                 self.store(wanted.serial, &files)?;
             }
@@ -257,21 +257,20 @@ impl Releases {
         &mut self,
         release: ReleaseRef,
         work: impl FnOnce(&mut Releases) -> Result<T, Refusal>,
-    ) -> Result<Result<T, Refusal>, ReleaseError> {
+    ) -> Result<T, Refusal> {
         let deaths = match &self.state.attempt {
             Some(attempt) if attempt.release == release => attempt.begun,
             _ => 0,
         };
         self.state.attempt = Some(Attempt { release, begun: deaths + 1 });
-        self.write_state()?;
-        Ok(work(self))
+        self.note_state();
+        work(self)
     }
 
-    fn attempt_over(&mut self) -> Result<(), ReleaseError> {
+    fn attempt_over(&mut self) {
         if self.state.attempt.take().is_some() {
-            self.write_state()?;
+            self.note_state();
         }
-        Ok(())
     }
 
     /// Why `release` must not be tried again, if the process died of it too often. The last one held is tried all the same: a node
@@ -288,10 +287,10 @@ impl Releases {
         Some(format!("the process died {begun} times while activating it"))
     }
 
-    /// The held release to go back to from `release`: activated last before it.
+    /// The held release to go back to from `release`: the newest of those before it. Never a newer one: it may have been given up.
     fn before(&self, release: ReleaseRef) -> Option<ReleaseRef> {
-        let usable = |held: &&ReleaseRef| **held != release && !self.state.quarantined.contains(held);
-        self.state.held.iter().rev().find(usable).copied()
+        let usable = |held: &&ReleaseRef| held.serial < release.serial && !self.state.quarantined.contains(held);
+        self.state.held.iter().filter(usable).max_by_key(|held| held.serial).copied()
     }
 
     fn quarantine(&mut self, release: ReleaseRef) {
@@ -301,13 +300,12 @@ impl Releases {
     }
 
     /// Makes the held release before `from` the active one, by name; the caller loads it.
-    fn fall_back(&mut self, from: ReleaseRef, reason: String) -> Result<(), ReleaseError> {
+    fn fall_back(&mut self, from: ReleaseRef, reason: String) {
         let to = self.before(from);
         tracing::error!(%from, to = to.map(tracing::field::display), reason, "falling back");
         self.state.active = to;
-        self.write_state()?;
+        self.note_state();
         self.record(Draft::new(&NodeFellback { from, to, reason: cut(reason) }).subject(from.to_string()));
-        Ok(())
     }
 
     fn load_held(&mut self, release: ReleaseRef) -> Result<(VerifiedRelease, Policy), Refusal> {
@@ -374,6 +372,14 @@ impl Releases {
 
     fn write_state(&self) -> Result<(), ReleaseError> {
         self.state.write(&self.folder)
+    }
+
+    /// Writes the state where a failure must not stop the node: with a full disk it still runs what it has, and the next start
+    /// decides anew from what is on disk.
+    fn note_state(&self) {
+        if let Err(error) = self.write_state() {
+            tracing::error!(%error, "the state of the releases could not be written");
+        }
     }
 
     /// Records what has happened already; if the spool does not take it, later.

@@ -173,8 +173,8 @@ struct Inner {
     state: Mutex<State>,
     /// A batch became durable or failed, something is pending, or the spool was closed.
     changed: Condvar,
-    /// Held as long as the spool is open; the system drops it with the process.
-    _lock: File,
+    /// Held as long as the spool is used; the system drops it with the process.
+    lock: Mutex<Option<File>>,
 }
 
 struct State {
@@ -268,7 +268,7 @@ impl Spool {
             disk,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok(Spool { inner: Arc::new(inner) })
     }
@@ -435,6 +435,15 @@ impl Spool {
         };
         self.inner.changed.notify_all();
         sealed.and(written)
+    }
+}
+
+impl Spool {
+    /// Lets another process have the folder, or this one open it again. Only after [`Spool::close`], and when nobody sends from it
+    /// any more: handles that are left can neither append nor trim usefully.
+    pub(crate) fn release(&self) {
+        debug_assert!(self.inner.lock().closed, "a spool in use keeps its lock");
+        self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

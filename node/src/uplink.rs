@@ -20,6 +20,8 @@ use crate::stop::Stop;
 
 /// How long the thread sleeps when nothing is pending; it is woken at once by an append.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
+/// The pause between looks at a spool that was closed and is empty.
+const CLOSED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a round of sending stopped.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +114,8 @@ impl Uplink {
         let mut backoff = Backoff::default();
         while !stop.is_set() {
             if !self.spool.wait_pending(IDLE_WAIT) {
+                // Nothing to send, or a closed spool, which never waits: the pause keeps that from spinning.
+                stop.wait(CLOSED_PAUSE);
                 continue;
             }
             match self.send_next() {

@@ -267,6 +267,26 @@ fn a_release_that_kills_the_node_twice_is_quarantined_and_the_one_before_it_runs
 }
 
 #[test]
+fn a_node_never_goes_back_to_a_newer_release() {
+    let bench = Bench::new();
+    let mut node = bench.start();
+    let all: Vec<ReleaseRef> = (1..=3).map(|serial| bench.publish(serial)).collect();
+    for release in &all {
+        bench.offer(&mut node, *release).unwrap();
+    }
+    // 3 was given up; 2 breaks: 1 it is.
+    bench.order_back(&mut node, all[1]);
+    drop(node);
+    fs::write(bench.folder.path().join("releases/2/content.tar"), b"broken").unwrap();
+    assert_eq!(bench.start().active(), Some(1));
+    // 1 breaks too: nothing is better than what was given up, until somebody offers it again.
+    fs::write(bench.folder.path().join("releases/1/content.tar"), b"broken").unwrap();
+    let mut node = bench.start();
+    assert_eq!(node.active(), None);
+    assert_eq!(bench.offer(&mut node, all[2]).unwrap(), Applied::Activated);
+}
+
+#[test]
 fn the_only_release_is_tried_again_however_often_the_node_died() {
     let bench = Bench::new();
     let mut node = bench.start();
@@ -293,6 +313,37 @@ fn an_offer_that_kills_the_node_twice_is_not_tried_a_third_time() {
     let mut node = bench.open();
     assert_eq!(bench.offer(&mut node, two).unwrap(), Applied::Refused);
     assert_eq!(node.story().last().unwrap(), "refused 2 quarantined");
+    drop(node);
+    assert_eq!(bench.start().active(), Some(1));
+}
+
+#[test]
+fn a_crash_between_the_record_and_the_switch_leaves_the_old_release_and_the_offer_stands() {
+    let bench = Bench::new();
+    let mut node = bench.start();
+    let (one, two) = (bench.publish(1), bench.publish(2));
+    bench.offer(&mut node, one).unwrap();
+    let state = bench.folder.path().join("releases/state.json");
+    let before = fs::read(&state).unwrap();
+    bench.offer(&mut node, two).unwrap();
+    drop(node);
+    fs::write(&state, before).unwrap();
+    let mut node = bench.start();
+    assert_eq!(node.active(), Some(1));
+    assert_eq!(bench.offer(&mut node, two).unwrap(), Applied::Activated);
+    assert_eq!(node.story(), ["loaded 1 Offered", "loaded 2 Offered", "loaded 1 Start", "loaded 2 Offered"]);
+}
+
+#[test]
+fn a_crash_while_files_are_stored_leaves_nothing_that_counts() {
+    let bench = Bench::new();
+    let one = bench.publish(1);
+    let mut node = bench.start();
+    for half in ["1.tmp", "1"] {
+        durable::create_folder(&bench.folder.path().join("releases").join(half)).unwrap();
+    }
+    assert_eq!(bench.offer(&mut node, one).unwrap(), Applied::Activated);
+    assert_eq!(bench.folders(), ["1"]);
     drop(node);
     assert_eq!(bench.start().active(), Some(1));
 }

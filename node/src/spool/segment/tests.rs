@@ -136,3 +136,35 @@ fn the_state_counts_records_since_the_newest_head() {
     let scan = scan(&file(&[&records])).unwrap();
     assert_eq!(scan.state, ChainState { next: chain.next(), prev: chain.prev(), unsigned: 1 });
 }
+
+#[test]
+fn any_bytes_are_read_without_a_panic_and_never_as_more_than_they_hold() {
+    let records = records(5);
+    let whole = file(&[&records[..3], &records[3..]]);
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    for _ in 0..3_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + next(4) {
+            let at = next(bytes.len());
+            match next(3) {
+                0 => bytes[at] = u8::try_from(next(256)).unwrap(),
+                1 => bytes.truncate(at.max(1)),
+                _ => bytes.splice(at..at, std::iter::repeat_n(0xc5, 7)).for_each(drop),
+            }
+        }
+        if let Ok(scan) = scan(&bytes) {
+            assert!(scan.good_len as usize <= bytes.len());
+            let same = scan.places.iter().zip(&records).all(|(place, record)| {
+                let at = usize::try_from(place.at).unwrap();
+                bytes[at..at + place.len as usize] == record[..]
+            });
+            assert!(same && scan.places.len() <= records.len(), "what is read is what was written");
+        }
+    }
+}

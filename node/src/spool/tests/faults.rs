@@ -157,3 +157,24 @@ fn threads_that_wait_for_a_failed_batch_are_all_told() {
     assert_eq!(here, told);
     assert!(told.len() < 120, "somebody was told that it failed");
 }
+
+#[test]
+fn a_segment_that_cannot_be_made_refuses_until_it_can() {
+    let bench = Bench::small(1 << 20, 1 << 16, 600);
+    let spool = bench.open();
+    spool.record(draft("a")).unwrap();
+    spool.record(draft("b")).unwrap();
+    let folder = bench.path().join(spool.stream().as_str());
+    let away = bench.path().join("away");
+    fs::rename(&folder, &away).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(spool.record(draft("lost")), Err(SpoolError::NotDurable { .. })));
+    }
+    fs::rename(&away, &folder).unwrap();
+    spool.record(draft("c")).unwrap();
+    drop(spool);
+    let records = pending(&bench.open());
+    assert_eq!(versions(&records), ["a", "b", "c"]);
+    let lost: u64 = records.iter().filter_map(|r| r.data_as::<SensorLoss>().ok()).map(|loss| loss.lost).sum();
+    assert_eq!(lost, 2);
+}
