@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+#[cfg(feature = "sign")]
 use cairn_schemas::canonical;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -82,7 +82,8 @@ pub fn ustar_split(path: &str) -> Option<(&str, &str)> {
     let cut_min = path.len() - NAME_LEN_MAX - 1;
     let slash = cut_min + path.as_bytes().get(cut_min..)?.iter().position(|byte| *byte == b'/')?;
     let (prefix, name) = (&path[..slash], &path[slash + 1..]);
-    (prefix.len() <= PATH_LEN_MAX - NAME_LEN_MAX - 1 && !name.is_empty()).then_some((prefix, name))
+    // The prefix field has 155 bytes: what the longest path leaves when its slash and name are taken off.
+    (prefix.len() < PATH_LEN_MAX - NAME_LEN_MAX && !name.is_empty()).then_some((prefix, name))
 }
 
 /// Whether a well-formed path is policy: one of [`POLICY_FILES`], or below one of [`POLICY_FOLDERS`].

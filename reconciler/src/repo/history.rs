@@ -90,7 +90,7 @@ fn parents_first(mut commits: BTreeMap<CommitId, Commit>, tip: &CommitId) -> Vec
                 stack.extend(commit.parents.iter().filter(|parent| commits.contains_key(parent)).cloned());
             }
             Some(_) => {
-                stack.pop().and_then(|id| commits.remove(&id)).map(|commit| ordered.push(commit));
+                ordered.extend(stack.pop().and_then(|id| commits.remove(&id)));
             }
             None => {
                 stack.pop();

@@ -166,7 +166,7 @@ fn new_commits_are_seen_fetched_and_listed() {
     let mirror = repo.mirror();
     let first = mirror.fetch().unwrap();
     assert_eq!((watch.tip().unwrap(), repo.source().tip().unwrap()), (first.clone(), first.clone()));
-    assert_eq!(ids(mirror.history(None, &first).unwrap()), [first.clone()]);
+    assert_eq!(ids(mirror.history(None, &first).unwrap()), std::slice::from_ref(&first));
     assert_eq!(mirror.history(Some(&first), &first).unwrap(), History::Unchanged);
 
     let second = repo.commit("second");
@@ -574,7 +574,7 @@ fn a_users_repo_stays_the_users() {
     as_user(&["tag", "-a", "mine", "-m", "mine"]);
     as_user(&["update-ref", "refs/cairn/rings/canary", "HEAD"]);
     let tip = mirror.fetch().unwrap();
-    assert_eq!(ids(mirror.history(Some(&id), &tip).unwrap()), [tip.clone()]);
+    assert_eq!(ids(mirror.history(Some(&id), &tip).unwrap()), std::slice::from_ref(&tip));
     writer.set_ring(&"canary".parse().unwrap(), &tip).unwrap();
     as_user(&["gc", "-q"]);
     assert_owned(&place, owner);

@@ -25,6 +25,7 @@ struct Maker {
     trees: Vec<Vec<u8>>,
     predicate: fn(&mut Predicate),
     built: fn(&mut ReleaseBuilt),
+    recorded_signer: Option<String>,
     stream: StreamId,
     foreignid: Option<String>,
     origin: String,
@@ -77,6 +78,7 @@ impl Maker {
             trees: vec![root, guardrails],
             predicate: |_| {},
             built: |_| {},
+            recorded_signer: None,
             stream: StreamId::new(&node(), [7; 16]),
             foreignid: Some("7".to_owned()),
             origin: "example.com/cairn/1".to_owned(),
@@ -110,6 +112,11 @@ impl Maker {
         self.seal(content_tar, statement)
     }
 
+    fn files_signed_by(&mut self, key: &str) -> ReleaseFiles {
+        self.recorded_signer = Some(key.to_owned());
+        self.files()
+    }
+
     /// Writes the record that names these bytes, and a proof of it in a ledger of two records.
     fn seal(&self, content_tar: Vec<u8>, statement: Vec<u8>) -> ReleaseFiles {
         let key = TokenKey { epoch: "e1".into(), key: [1; 32] };
@@ -126,6 +133,10 @@ impl Maker {
             tests: TestCounts { passed: 2, failed: 0 },
         };
         (self.built)(&mut built);
+        if let Some(fingerprint) = &self.recorded_signer {
+            let principal = token(&key, "email", "ada@x");
+            built.signature = CommitSignature::Ssh { key: fingerprint.clone(), principal };
+        }
         let draft = Draft::new(&built);
         let record = Record {
             stream: self.stream.clone(),
@@ -390,6 +401,41 @@ fn the_readers_own_signers_decide() {
     trust.signers = SignerPolicy::from_config(&SignersConfig::AllowedSigners(vec![line.into()])).unwrap();
     let error = check(&maker.files(), &trust, FRESH).unwrap_err();
     assert!(matches!(error, CheckError::Signer { source: SignatureError::Unsigned, .. }), "{error}");
+}
+
+/// A commit signed by a listed key, as `git commit -S` signs it, is taken; the record must name that key and no other.
+#[test]
+fn a_listed_signer_is_seen_and_must_be_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let keygen = |arguments: &[&str]| {
+        let status = std::process::Command::new("ssh-keygen").args(arguments).current_dir(folder.path()).status();
+        assert!(status.expect("this test needs `ssh-keygen`").success());
+    };
+    let mut maker = Maker::new();
+    std::fs::write(folder.path().join("commit"), &maker.commit_raw).unwrap();
+    keygen(&["-q", "-N", "", "-t", "ed25519", "-f", "key"]);
+    keygen(&["-q", "-Y", "sign", "-f", "key", "-n", "git", "commit"]);
+    let armour = std::fs::read_to_string(folder.path().join("commit.sig")).unwrap();
+    let header = format!("gpgsig {}\n", armour.trim_end().replace('\n', "\n "));
+    maker.commit_raw = commit_of(&maker.trees[0], &header);
+    maker.commit_id = id(ObjectKind::Commit, &maker.commit_raw).commit_id();
+    let public = std::fs::read_to_string(folder.path().join("key.pub")).unwrap();
+
+    let mut trust = trust();
+    let line = format!("ada@x {}", public.trim());
+    trust.signers = SignerPolicy::from_config(&SignersConfig::AllowedSigners(vec![line])).unwrap();
+    // The record says "nobody" of a commit that a listed key signed.
+    let left_out = check(&maker.files(), &trust, FRESH).unwrap_err();
+    let CheckError::SignerRecord { record, found: key } = left_out else { panic!("{left_out:?}") };
+    assert_eq!(record, "nobody");
+    let files = maker.files_signed_by(&key);
+    let release = check(&files, &trust, FRESH).unwrap();
+    assert_eq!(*release.signature(), Signature::Listed { key: key.clone(), principal: "ada@x".into() });
+    // The same files under a list that allows unsigned commits, and with another key in the record.
+    trust.signers = SignerPolicy::UnsignedAllowed;
+    assert!(check(&files, &trust, FRESH).is_ok());
+    let other = check(&maker.files_signed_by("SHA256:other"), &trust, FRESH).unwrap_err();
+    assert!(matches!(other, CheckError::SignerRecord { .. }));
 }
 
 /// Any one flipped bit, anywhere in the four files, is noticed.

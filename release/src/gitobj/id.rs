@@ -16,7 +16,7 @@ pub enum Hash {
 impl Hash {
     /// Length of an id in bytes.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn id_len(self) -> usize {
         match self {
             Hash::Sha1 => 20,
             Hash::Sha256 => 32,

@@ -118,7 +118,7 @@ pub fn parse_tree(hash: Hash, raw: &[u8]) -> Result<Vec<TreeEntry>, TreeError> {
         if mode.is_empty() || mode.len() > 6 || !mode.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
             return Err(malformed());
         }
-        let (id, after) = after.split_at_checked(hash.len()).ok_or_else(malformed)?;
+        let (id, after) = after.split_at_checked(hash.id_len()).ok_or_else(malformed)?;
         let id = ObjectId::from_bytes(id).ok_or_else(malformed)?;
         let shown = || name.escape_ascii().to_string();
         if name.is_empty()
