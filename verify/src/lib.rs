@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod source;
 mod tree;
+mod wal;
 
 use std::path::Path;
 use std::thread;

@@ -15,7 +15,7 @@ use cairn_release::key::ReleaseKey;
 use cairn_release::signers::SignerPolicy;
 use cairn_schemas::data::{CommitSignature, LedgerOpened};
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{Serial, StreamId, TreeSize};
+use cairn_schemas::ids::{Serial, TreeSize};
 
 use crate::checks::provenance::Built;
 use crate::report::{Fault, FaultKind, FindingKind, Found, ReleaseReport};
@@ -160,7 +160,7 @@ impl Releases<'_> {
                 built.reference(),
                 unfinished.join(", ")
             );
-            found.finding(FindingKind::ReleaseUnfinished, Some(built.index), &StreamId::ledger(), reason);
+            found.finding(FindingKind::ReleaseUnfinished, Some(built.index), None, reason);
         }
         let mut differs =
             |name: &str, bytes: &Option<Vec<u8>>, what: &str, of: fn(&[u8]) -> Digest, expected: Digest| {

@@ -113,11 +113,11 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
     }
 
     let files = &report.files;
-    if files.wal_files > 0 || files.unpublished_tiles > 0 {
+    if files.wal_records > 0 || files.unpublished_tiles > 0 {
         writeln!(
             out,
-            "\nnot published yet, not checked: {} of the write-ahead log, {} beyond the checkpoint",
-            count(files.wal_files, "file"),
+            "\nnot in the checkpoint yet, not checked: {} in the write-ahead log, {}",
+            count(files.wal_records, "record"),
             count(files.unpublished_tiles, "tile"),
         )?;
     }
@@ -161,6 +161,7 @@ fn write_omitted(all: u64, shown: usize, out: &mut String) -> std::fmt::Result {
     }
 }
 
-fn count(number: u64, noun: &str) -> String {
+/// `1 record`, `2 records`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

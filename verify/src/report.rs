@@ -163,10 +163,10 @@ pub struct FilesReport {
     pub tiles: u64,
     /// Tiles and bundles beyond the checkpoint: written, not yet published.
     pub unpublished_tiles: u64,
-    /// Files of the write-ahead log. What only they hold is not in the checkpoint, and was not checked.
+    /// Files of the write-ahead log.
     pub wal_files: u64,
-    /// Their length, bytes; the log is allocated ahead, so this is not how much is waiting.
-    pub wal_bytes: u64,
+    /// Records in it that the checkpoint does not cover yet: they were not checked.
+    pub wal_records: u64,
     /// Files that are no part of a ledger: the first 1,000.
     pub other: Vec<String>,
     /// How many more there were.
@@ -264,7 +264,7 @@ kinds! {
         LedgerNote = "ledger_note",
         /// The control plane saw records that are not here.
         ObservedMissing = "observed_missing",
-        /// A node joined twice, under a reserved name, or with something that is no key.
+        /// A node joined again with another key or as something else, or with something that is no key.
         NodeJoined = "node_joined",
         /// A release's serial does not follow the one before, or its record contradicts itself.
         ReleaseBuilt = "release_built",
@@ -397,15 +397,15 @@ impl Found {
         }
     }
 
-    pub(crate) fn finding(
+    pub(crate) fn finding<'a>(
         &mut self,
         kind: FindingKind,
         index: Option<RecordIndex>,
-        stream: &StreamId,
+        stream: impl Into<Option<&'a StreamId>>,
         reason: impl Into<String>,
     ) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { kind, index, stream: Some(stream.clone()), reason: reason.into() });
+            self.findings.push(Finding { kind, index, stream: stream.into().cloned(), reason: reason.into() });
         } else {
             self.findings_omitted += 1;
         }

@@ -17,6 +17,7 @@ use crate::checks::{Checks, Context, Entry};
 use crate::facts::{Detail, Facts};
 use crate::inventory::Inventory;
 use crate::releases::{RELEASES_FOLDER, Releases};
+use crate::render::count;
 use crate::report::{
     CheckpointReport, Fault, FaultKind, FilesReport, Found, KeySource, KeyUsed, OTHER_FILES_MAX, Report, Verdict,
 };
@@ -25,11 +26,11 @@ use crate::tree::arbiter::Arbiter;
 use crate::tree::history::History;
 use crate::tree::leaves::{Body, Leaves, Rebuilt};
 use crate::tree::levels::Levels;
+use crate::wal::{self, WAL_FOLDER};
 
 /// Longest run of missing bundles that is bridged with hashes from the tiles above. Behind a longer one the tree is not rebuilt.
 const BRIDGE_MAX: u64 = 65_536;
-/// The write-ahead log's folder, and the lock: the writer's own, and no part of what is published.
-const WAL_FOLDER: &str = "wal";
+/// The writer's lock: no part of what is published, like the write-ahead log.
 const LOCK_FILE: &str = "lock";
 
 /// What to verify, and how.
@@ -169,7 +170,7 @@ impl Run<'_> {
             next = rebuilt.number + 1;
             edge = if rebuilt.hash.is_none() { rebuilt.leaves.clone() } else { Vec::new() };
             self.take(rebuilt, &checkpoint.origin, &mut history, &mut checks, &mut found);
-            (self.progress)(Progress { done: size.0.min(next * TILE_WIDTH), total: size.0 });
+            (self.progress)(Progress { done: size.0.min(next.saturating_mul(TILE_WIDTH)), total: size.0 });
         });
         bridge(next..bundles, size, &arbiter, &mut history, &mut checks, &mut found);
         if size.0 == 0 {
@@ -283,12 +284,12 @@ impl Run<'_> {
             }
         }
         other.sort_unstable();
-        let wal = self.source.list(WAL_FOLDER).unwrap_or_default();
+        let (wal_files, wal_records) = wal::waiting(self.source, size);
         report.files = FilesReport {
             tiles: inventory.len(),
             unpublished_tiles: inventory.beyond(size).count() as u64,
-            wal_files: wal.len() as u64,
-            wal_bytes: wal.iter().map(|(name, _)| self.source.len(&format!("{WAL_FOLDER}/{name}"))).sum(),
+            wal_files,
+            wal_records,
             other_omitted: other.len().saturating_sub(OTHER_FILES_MAX) as u64,
             other: other.into_iter().take(OTHER_FILES_MAX).collect(),
         };
@@ -355,7 +356,8 @@ fn not_proven(checks: &Checks, used: Option<&KeyUsed>, has_releases: bool, publi
     }
     let (tails, records) = checks.streams.unattested();
     if tails > 0 {
-        list.push(format!("who wrote {records} records at the end of {tails} streams: no signed head covers them yet"));
+        let (records, tails) = (count(records, "record"), count(tails, "stream"));
+        list.push(format!("who wrote {records} at the end of {tails}: no signed head covers them yet"));
     }
     if has_releases {
         list.push("whether the people who signed commits may: the list of signers is not in the ledger".to_owned());

@@ -107,11 +107,6 @@ impl Source {
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }
-
-    /// Length of a file, bytes; 0 when it cannot be told.
-    pub(crate) fn len(&self, file: &str) -> u64 {
-        fs::metadata(self.root.join(file)).map_or(0, |metadata| metadata.len())
-    }
 }
 
 fn unread(error: io::Error) -> Unread {

@@ -1,4 +1,5 @@
 //! Bytes changed blindly: whatever is done to a ledger's files, it is refused, or it is the same ledger.
+#![allow(clippy::unwrap_used, reason = "what a test is built on must be there")]
 
 mod kit;
 
@@ -9,8 +10,10 @@ use cairn_verify::{Report, Verdict};
 use kit::*;
 use proptest::prelude::*;
 
+type Files = Vec<(String, Vec<u8>)>;
+
 /// A sound ledger's files, and its report.
-static SOUND: LazyLock<(Vec<(String, Vec<u8>)>, Report)> = LazyLock::new(|| {
+static SOUND: LazyLock<(Files, Report)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     Book::long(270).write(folder.path());
     let report = verify(folder.path());

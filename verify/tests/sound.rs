@@ -1,4 +1,5 @@
 //! Ledgers in which nothing is wrong, and what is said of them.
+#![allow(clippy::unwrap_used, reason = "what a test is built on must be there")]
 
 mod kit;
 
@@ -53,7 +54,7 @@ fn what_is_not_published_yet_is_counted() {
     let report = verify(folder.path());
     assert_eq!(report.faults, []);
     assert_eq!(report.checkpoint.as_ref().unwrap().size, TreeSize(260));
-    assert_eq!((report.files.wal_files, report.files.wal_bytes), (1, 64));
+    assert_eq!((report.files.wal_files, report.files.wal_records), (1, 0));
     assert_eq!(report.files.other, Vec::<String>::new());
 }
 
@@ -135,4 +136,48 @@ fn progress_ends_at_the_end() {
     let report = cairn_verify::verify(folder.path(), &Options { progress: Some(progress), ..Options::default() });
     assert_eq!(report.verdict, Verdict::Ok);
     assert_eq!(*seen.lock().unwrap(), [(0, 300), (256, 300), (300, 300)]);
+}
+
+#[test]
+fn the_text_says_what_was_checked_and_what_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::small();
+    book.detect(2);
+    book.write(folder.path());
+    put(folder.path(), "notes.txt", b"x");
+    let report = verify(folder.path());
+    let root = book.root(41);
+    let text = render(&report).replace(&report.path, "LEDGER").replace(&root.to_string(), "ROOT");
+    let expected = [
+        "OK: LEDGER",
+        "",
+        "checkpoint  example.com/cairn/1  size 41  root ROOT",
+        &format!("key         {}, given by you", kit::the_key()),
+        "kept        2 earlier checkpoints",
+        "",
+        "records     41",
+    ];
+    assert_eq!(text.lines().take(expected.len()).collect::<Vec<_>>(), expected, "{text}");
+    for line in [
+        "  cairn.admission.decided.v1      2",
+        "streams     4",
+        "  sensor-1.02020202020202020202020202020202  sensor  24 records to number 23, 1 unattested",
+        "gaps        0",
+        "releases    2",
+        "findings (no faults; --strict makes them so)",
+        "  unattested  sensor-1.02020202020202020202020202020202  record 40: records after the newest signed head: 1",
+        "other files, no part of a ledger",
+        "  notes.txt",
+        "not proven",
+        "  when things happened: records carry their producers' clocks",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "it is read without colour");
+
+    std::fs::remove_file(folder.path().join("tile/0/000.p/41")).unwrap();
+    let text = render(&verify(folder.path())).replace(&report.path, "LEDGER");
+    let lines: Vec<&str> = text.lines().take(4).collect();
+    let fault = "  tile_missing  tile/0/000.p/41  record 0: the file is missing";
+    assert_eq!(lines, ["FAILED: LEDGER: 1 fault", "", "faults", fault], "{text}");
 }

@@ -484,11 +484,11 @@ impl Streams {
                 context.found.fault(Fault::new(FaultKind::LedgerNote, reason));
             }
             if stream.unattested > 0 && !id.is_ledger() {
-                let reason = format!("{} records after the newest signed head", stream.unattested);
+                let reason = format!("records after the newest signed head: {}", stream.unattested);
                 context.found.finding(FindingKind::Unattested, last, id, reason);
             }
             if stream.backwards > 0 {
-                let reason = format!("the producer's clock ran backwards {} times; first here", stream.backwards);
+                let reason = format!("the producer's clock ran backwards, first here; times: {}", stream.backwards);
                 context.found.finding(FindingKind::TimeBackwards, stream.backwards_index, id, reason);
             }
         }

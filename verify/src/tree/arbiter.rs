@@ -72,7 +72,7 @@ impl<'a> Arbiter<'a> {
                 .take_while(|level| items(*level, self.size) > 0)
                 .map(|level| {
                     let count = items(level, self.size);
-                    if count % TILE_WIDTH == 0 {
+                    if count.is_multiple_of(TILE_WIDTH) {
                         return Some(Vec::new());
                     }
                     self.read(TileId::in_tree(TileKind::Hashes(level), count / TILE_WIDTH, self.size)?)

@@ -32,7 +32,7 @@ impl Levels<'_> {
                 break;
             }
             let mut above = Vec::with_capacity(known.len() / 256);
-            let mut partial = (count % TILE_WIDTH == 0).then(Vec::new);
+            let mut partial = count.is_multiple_of(TILE_WIDTH).then(Vec::new);
             for (number, computed) in known.chunks(TILE_WIDTH as usize).enumerate() {
                 let Some(tile) = TileId::in_tree(TileKind::Hashes(level), number as u64, self.size) else { break };
                 let chosen = self.tile(level, tile, computed, &mut fault);

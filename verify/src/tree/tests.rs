@@ -16,8 +16,10 @@ use crate::tree::levels::Levels;
 
 const SIZE: u64 = 66_000;
 
+type Files = Vec<(String, Vec<u8>)>;
+
 /// Every tile of a tree of 66,000 records, by path, and its root.
-static TILES: LazyLock<(Vec<(String, Vec<u8>)>, Digest)> = LazyLock::new(|| {
+static TILES: LazyLock<(Files, Digest)> = LazyLock::new(|| {
     let records: Vec<[u8; 8]> = (0..SIZE).map(u64::to_be_bytes).collect();
     let mut files = Vec::new();
     let mut hashes: Vec<Digest> = records.iter().map(|record| Digest::leaf(record)).collect();
