@@ -27,11 +27,6 @@ impl Live {
         Live { state: RwLock::new(state), folded, grew: Condvar::new(), settled: watch::Sender::new(0) }
     }
 
-    /// The state itself.
-    pub(crate) fn into_state(self) -> State {
-        self.state.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The state now. Held for as long as it is read: the fold waits.
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         // The fold changes the state record by record; a panic in it leaves one that is behind, not one that is wrong.
@@ -39,7 +34,7 @@ impl Live {
     }
 
     /// Folds the next records, all under one lock: nobody sees half of what was appended as one. Returns them parsed; what cannot be
-    /// parsed (a type of a later version) is counted and left out.
+    /// parsed (a type of a later version) is counted and left out. Who waits is told by [`Live::announce`].
     pub(crate) fn fold<'a>(
         &self,
         records: impl IntoIterator<Item = &'a [u8]>,
@@ -47,25 +42,27 @@ impl Live {
         now: Timestamp,
     ) -> Vec<Record> {
         let mut parsed = Vec::new();
-        let size = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            for bytes in records {
-                match state.apply(bytes, arrived, now) {
-                    Ok((_, record)) => parsed.push(record),
-                    Err(error) => {
-                        let index = state.size().0 - 1;
-                        tracing::warn!(index, error = error.one_line(), "a record that this version cannot read");
-                    }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for bytes in records {
+            match state.apply(bytes, arrived, now) {
+                Ok((_, record)) => parsed.push(record),
+                Err(error) => {
+                    let index = state.size().0 - 1;
+                    tracing::warn!(index, error = error.one_line(), "a record that this version cannot read");
                 }
             }
-            state.size()
-        };
-        *self.folded.lock().unwrap_or_else(PoisonError::into_inner) = size;
-        self.grew.notify_all();
+        }
         parsed
     }
 
-    /// Waits until the state covers this many records; false after `timeout`.
+    /// Wakes who waits for the state to cover what was folded.
+    pub(crate) fn announce(&self) {
+        let size = self.read().size();
+        *self.folded.lock().unwrap_or_else(PoisonError::into_inner) = size;
+        self.grew.notify_all();
+    }
+
+    /// Waits until the state covers this many records and that was announced; false after `timeout`.
     pub(crate) fn wait_for(&self, size: TreeSize, timeout: Duration) -> bool {
         let began = Instant::now();
         let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);

@@ -37,7 +37,7 @@ use crate::live::Live;
 use crate::repo::{Mirror, RepoError};
 use crate::setup::{Prepared, policy_source};
 use crate::signal::Signal;
-use crate::state::State;
+use crate::state::{State, is_folded};
 use crate::step::{Step, one_line};
 
 /// Records read at once while the state is rebuilt.
@@ -53,7 +53,7 @@ pub type Steps = Arc<dyn Fn(Step) + Send + Sync>;
 #[non_exhaustive]
 pub enum StartError {
     /// The ledger cannot be read.
-    #[error("the ledger cannot be read: {}", one_line(.0))]
+    #[error("the ledger cannot be read")]
     Read(#[from] ReadError),
     /// The policy repo or its mirror cannot be used.
     #[error(transparent)]
@@ -62,7 +62,7 @@ pub enum StartError {
     #[error("fleet.yaml: signers: {0}")]
     Signers(#[from] SignersError),
     /// What a crash left of a release cannot be taken up.
-    #[error("a release cannot be taken up: {}", one_line(.0))]
+    #[error("a release cannot be taken up")]
     Releases(#[from] BuildError),
     /// The system starts no more threads.
     #[error("cannot start a thread: {0}")]
@@ -320,16 +320,18 @@ fn mirror_folder(dir: &std::path::Path) -> Result<PathBuf, RepoError> {
 }
 
 /// Folds what is in the ledger.
-fn rebuild(ledger: &Ledger, state: State, now: Timestamp) -> Result<State, ReadError> {
-    let live = Live::new(state);
-    loop {
-        let from = RecordIndex(live.read().size().0);
-        let records = ledger.read(from, READ_STEP)?;
-        if records.is_empty() {
-            return Ok(live.into_state());
+fn rebuild(ledger: &Ledger, mut state: State, now: Timestamp) -> Result<State, ReadError> {
+    let end = ledger.size().0;
+    while state.size().0 < end {
+        for bytes in ledger.read(RecordIndex(state.size().0), READ_STEP)? {
+            let more = end.saturating_sub(state.size().0 + 1);
+            if let Err(error) = state.replay(&bytes, now, more) {
+                let index = state.size().0 - 1;
+                tracing::warn!(index, error = error.one_line(), "a record that this version cannot read");
+            }
         }
-        live.fold(records.iter().map(|bytes| &bytes[..]), None, now);
     }
+    Ok(state)
 }
 
 /// The follower: folds each record as it becomes durable, and tells of it.
@@ -353,27 +355,15 @@ fn follow(shared: &Shared, from: RecordIndex) {
         }
         let now = shared.clock.now();
         let records = shared.live.fold(batch.iter().map(|bytes| &bytes[..]), Some(now), now);
-        if records.iter().any(|record| matters(record.kind)) {
-            shared.plan.set();
-        }
-        // Promotions are told by the planner, once their tag is written.
+        // Told before anybody acts on it, so that steps come in the order of what they say. Promotions are told by the planner, once
+        // their tag is written.
         let told = records.iter().filter(|record| record.kind != RecordType::RolloutPromoted);
         told.filter_map(Step::of).for_each(|step| shared.step(step));
+        shared.live.announce();
+        if records.iter().any(|record| is_folded(record.kind)) {
+            shared.plan.set();
+        }
     }
-}
-
-/// Whether a rollout or an offer may depend on records of this type. Detections and decisions come by the thousand and do not.
-const fn matters(kind: RecordType) -> bool {
-    !matches!(
-        kind,
-        RecordType::AdmissionDecided
-            | RecordType::DetectionRaised
-            | RecordType::ContainmentRequested
-            | RecordType::ContainmentFinished
-            | RecordType::ContainmentRefused
-            | RecordType::StreamHead
-            | RecordType::SensorLoss
-    )
 }
 
 #[cfg(test)]

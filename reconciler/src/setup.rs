@@ -31,7 +31,7 @@ use crate::durable::{self, DiskError, Readers};
 use crate::joins::{JoinError, Joins};
 use crate::random::{Random, draw};
 use crate::repo::{self, Author, Owner, RepoError, Source};
-use crate::step::{Step, one_line};
+use crate::step::Step;
 
 /// The kinds of node that `cairn up` runs, each with a token of its own.
 pub const KINDS: [NodeKind; 2] = [NodeKind::Sensor, NodeKind::Admission];
@@ -42,7 +42,7 @@ const MAIN_BRANCH: &str = "main";
 /// What the first commit of a policy repo says.
 const FIRST_MESSAGE: &str = "Start from the template\n";
 
-/// Why a data folder cannot be used. One line each; [`SetupError::hint`] says what to do.
+/// Why a data folder cannot be used. With its causes one line each; [`SetupError::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
@@ -104,7 +104,7 @@ pub enum SetupError {
         reason: String,
     },
     /// The policy repo cannot be used.
-    #[error("{}", one_line(source))]
+    #[error("the policy repo {} cannot be used", path.display())]
     Policies {
         /// The repo.
         path: PathBuf,
@@ -138,7 +138,7 @@ pub enum SetupError {
         path: PathBuf,
     },
     /// The ledger cannot be opened.
-    #[error("the ledger {}: {}", path.display(), one_line(source))]
+    #[error("the ledger {} cannot be opened", path.display())]
     Ledger {
         /// The ledger.
         path: PathBuf,
@@ -146,7 +146,7 @@ pub enum SetupError {
         source: OpenError,
     },
     /// The ledger cannot be read.
-    #[error("the ledger {}: {}", path.display(), one_line(source))]
+    #[error("the ledger {} cannot be read", path.display())]
     Read {
         /// The ledger.
         path: PathBuf,
@@ -164,7 +164,7 @@ pub enum SetupError {
         what: &'static str,
     },
     /// The control plane's stream could not be opened.
-    #[error("the control plane's stream cannot be opened: {}", one_line(.0))]
+    #[error("the control plane's stream cannot be opened")]
     Control(#[from] ControlError),
     /// The registry of nodes cannot be read or written.
     #[error(transparent)]

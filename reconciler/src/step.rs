@@ -169,7 +169,13 @@ impl fmt::Display for Step {
             Step::Built(data) => {
                 let good = if data.known_good { ", known good" } else { "" };
                 let tests = data.tests.passed;
-                write!(f, "release {}: built from {} ({tests} tests passed{good})", data.serial, short(&data.commit))
+                write!(
+                    f,
+                    "release {}: built from {} ({} passed{good})",
+                    data.serial,
+                    short(&data.commit),
+                    count(tests, "test")
+                )
             }
             Step::Rejected(data) => {
                 let stage = match data.stage {
@@ -194,12 +200,13 @@ impl fmt::Display for Step {
             }
             Step::Entered(data) => {
                 let skip = if data.known_good { ", known good: no soak" } else { "" };
-                write!(f, "release {}: entered {} ({} nodes{skip})", data.release.serial, data.ring, data.nodes_total)
+                let nodes = count(data.nodes_total, "node");
+                write!(f, "release {}: entered {} ({nodes}{skip})", data.release.serial, data.ring)
             }
             Step::Held(data) => write!(f, "release {}: waits in {}: {}", data.release.serial, data.ring, data.reason),
             Step::Advanced(data) => {
-                let (serial, active) = (data.release.serial, data.nodes_active);
-                write!(f, "release {serial}: passed {} ({active} nodes run it)", data.ring)
+                let nodes = count(data.nodes_active, "node");
+                write!(f, "release {}: passed {} (running on {nodes})", data.release.serial, data.ring)
             }
             Step::Aborted(data) => {
                 write!(f, "release {}: aborted in {}: {}", data.release.serial, data.ring, data.reason)?;
@@ -213,6 +220,10 @@ impl fmt::Display for Step {
             Step::Trouble { what, problem } => write!(f, "trouble: {what}: {problem}"),
         }
     }
+}
+
+fn count(number: u64, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
 /// An error and its causes in one line.

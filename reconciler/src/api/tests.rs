@@ -70,6 +70,7 @@ impl Bench {
             while let Ok(next) = subscription.next(Duration::from_secs(5)) {
                 if let Some((_, bytes)) = next {
                     live.fold([&bytes[..]], Some(clock.now()), clock.now());
+                    live.announce();
                     live.settle();
                 }
             }

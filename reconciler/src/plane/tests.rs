@@ -28,12 +28,12 @@ fn the_first_commit_is_built_proven_and_promoted() {
     let short = &head[..10];
     let expected = [
         format!("release 1: built from {short} (0 tests passed)"),
-        "release 1: entered canary (1 nodes)".to_owned(),
+        "release 1: entered canary (1 node)".to_owned(),
         format!("node {}: activated release 1", sensor.node),
-        "release 1: passed canary (1 nodes run it)".to_owned(),
-        "release 1: entered broad (1 nodes)".to_owned(),
+        "release 1: passed canary (running on 1 node)".to_owned(),
+        "release 1: entered broad (1 node)".to_owned(),
         format!("node {}: activated release 1", admission.node),
-        "release 1: passed broad (1 nodes run it)".to_owned(),
+        "release 1: passed broad (running on 1 node)".to_owned(),
         "release 1: promoted as v1".to_owned(),
     ];
     assert_eq!(told[told.len() - expected.len()..], expected);

@@ -143,7 +143,7 @@ fn what_cannot_be_used_is_named_in_one_line_and_untouched() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |dir: &Path| {
         let error = steps(dir).0.unwrap_err();
-        let text = error.to_string();
+        let text = crate::step::one_line(&error);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains(dir.to_str().unwrap()) || text.contains("file"), "{text}");
         assert!(error.hint().is_some(), "{text}");
