@@ -21,7 +21,9 @@ pub(crate) use types::TypeSet;
 use crate::condition::{Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
 use crate::engine::Context;
 use crate::fields::{self, FieldError, Kind};
-use crate::limits::{CONDITION_DEPTH_MAX, CONDITION_NODES_MAX, LIST_ITEMS_MAX, REGEX_SIZE_MAX, RULE_VALUES_MAX};
+use crate::limits::{
+    CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, CONDITION_NODES_MAX, LIST_ITEMS_MAX, REGEX_SIZE_MAX, RULE_VALUES_MAX,
+};
 use crate::suggest;
 
 /// A compiled condition and what is known of it without trying it.
@@ -125,7 +127,11 @@ pub(crate) fn compile(expr: &Expr, scope: &mut dyn Scope) -> Result<Compiled, Ve
     let compiled = compiler.expr(expr);
     match compiled {
         Some(compiled) if compiler.errors.is_empty() => within_limits(compiled).map_err(|error| vec![error]),
-        _ => Err(compiler.errors),
+        _ => {
+            // The first ones tell what is wrong; finding the places of thousands would take longer than the rest of the load.
+            compiler.errors.truncate(CONDITION_ERRORS_MAX);
+            Err(compiler.errors)
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! case. Nothing here is trusted to be consistent: a process may exit twice, or a parent be unknown.
 //!
 //! The derived serde form is for captures: complete and exact. Replay cases have a shorter one for people
-//! (`crate::replay`).
+//! ([`crate::replay`]).
 
 use serde::{Deserialize, Serialize};
 

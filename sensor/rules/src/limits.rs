@@ -17,6 +17,8 @@ pub const CONDITION_BYTES_MAX: usize = 65_536;
 pub const CONDITION_DEPTH_MAX: usize = 100;
 /// Checks and connectives of one rule once its macros are put in.
 pub const CONDITION_NODES_MAX: usize = 20_000;
+/// Errors, and warnings, said of one condition.
+pub const CONDITION_ERRORS_MAX: usize = 20;
 /// Values of one list, and of one `in (...)`, once lists are put in.
 pub const LIST_ITEMS_MAX: usize = 65_536;
 /// Values in all sets of one rule together, once lists are put in.

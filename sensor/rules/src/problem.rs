@@ -191,6 +191,8 @@ pub(crate) struct Source<'a> {
 /// Collects the problems of one load, turning places into lines and columns.
 pub(crate) struct Reporter<'a> {
     sources: Vec<Source<'a>>,
+    /// Per source: where its lines begin. Thousands of rules ask for their line.
+    line_starts: Vec<Vec<usize>>,
     problems: Vec<Problem>,
     dropped: usize,
 }
@@ -200,7 +202,11 @@ const SNIPPET_LEN_MAX: usize = 100;
 
 impl<'a> Reporter<'a> {
     pub(crate) fn new(sources: Vec<Source<'a>>) -> Self {
-        Self { sources, problems: Vec::new(), dropped: 0 }
+        let starts = |source: &Source<'_>| {
+            std::iter::once(0).chain(source.text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
+        };
+        let line_starts = sources.iter().map(starts).collect();
+        Self { sources, line_starts, problems: Vec::new(), dropped: 0 }
     }
 
     pub(crate) fn source(&self, file: usize) -> &'a str {
@@ -263,7 +269,7 @@ impl<'a> Reporter<'a> {
 
     pub(crate) fn file_and_line(&self, place: Place) -> (String, usize) {
         let path = self.sources.get(place.file).map_or("", |source| source.path);
-        (path.to_owned(), self.locate(place).0)
+        (path.to_owned(), self.line_at(place.file, place.offset).0 + 1)
     }
 
     fn locate(&self, place: Place) -> (usize, usize, String, usize) {
@@ -272,16 +278,21 @@ impl<'a> Reporter<'a> {
         while !text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &text[..offset];
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before[line_start..].chars().count();
+        let (line, line_start) = self.line_at(place.file, offset);
+        let column = text[line_start..offset].chars().count();
         let whole: Vec<char> = text[line_start..].lines().next().unwrap_or("").chars().collect();
         let from = column.saturating_sub(SNIPPET_LEN_MAX * 3 / 4).min(whole.len());
         let to = (from + SNIPPET_LEN_MAX).min(whole.len());
         // A tab would move the mark; other control characters could move the cursor.
         let snippet: String = whole[from..to].iter().map(|c| if c.is_control() { ' ' } else { *c }).collect();
-        (line, column + 1, snippet, column - from)
+        (line + 1, column + 1, snippet, column - from)
+    }
+
+    /// The line an offset is on, from 0, and where that line begins.
+    fn line_at(&self, file: usize, offset: usize) -> (usize, usize) {
+        let Some(starts) = self.line_starts.get(file) else { return (0, 0) };
+        let line = starts.partition_point(|start| *start <= offset).saturating_sub(1);
+        (line, starts.get(line).copied().unwrap_or(0))
     }
 
     /// The problems in order of file and place, and how many more there were than fit.

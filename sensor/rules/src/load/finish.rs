@@ -9,7 +9,7 @@ use super::reader::Joined;
 use super::{Counts, exceptions};
 use crate::compile::{self, CompileError, Compiled, MacroLookup, Scope, TypeSet};
 use crate::condition::{self, Expr, Word};
-use crate::limits::{CONDITION_DEPTH_MAX, LIST_ITEMS_MAX};
+use crate::limits::{CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, LIST_ITEMS_MAX};
 use crate::output::Template;
 use crate::problem::{Code, Reporter};
 use crate::rule_set::{Rule, RuleSet, SUPPLIED_EVENTS};
@@ -206,7 +206,9 @@ impl Scope for NamesInForce<'_> {
     }
 
     fn warn(&mut self, span: Range<usize>, message: String, hint: Option<String>) {
-        self.warnings.push((span, message, hint));
+        if self.warnings.len() < CONDITION_ERRORS_MAX {
+            self.warnings.push((span, message, hint));
+        }
     }
 }
 
