@@ -246,6 +246,10 @@ impl Follower {
                 // The control plane learns of the refusal by its record; until then it says the same again.
                 Ok(Applied::Refused) => backoff.next(&*self.random),
                 Err(error) => {
+                    // A node that is being ended has nothing to follow, and nobody to tell.
+                    if stop.is_set() {
+                        return;
+                    }
                     let wait = backoff.next(&*self.random);
                     if backoff.failures() == 1 {
                         tracing::warn!(%error, "releases cannot be followed; the node keeps what it has");

@@ -86,6 +86,15 @@ impl Up {
         Up::from_command(command, dir)
     }
 
+    /// Starts a command that runs `cairn up` with this data folder, and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// As [`Up::start`].
+    #[must_use]
+    pub fn start_command(command: Command, dir: &Path) -> Up {
+        Up::from_command(command, dir).until_ready()
+    }
+
     fn from_command(mut command: Command, dir: &Path) -> Up {
         let mut child = command
             .stdin(Stdio::null())
