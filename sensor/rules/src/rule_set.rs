@@ -30,6 +30,8 @@ pub struct Rule {
     pub condition_text: String,
     /// The event types it can hold for, whether supplied or not; every one when it does not say.
     pub event_types: Vec<&'static str>,
+    /// Fields its condition reads, those of macros and exceptions included, sorted.
+    pub fields: Vec<String>,
     /// Fields its condition or output needs that are not supplied: checks on them are false.
     pub blind_fields: Vec<String>,
     /// The file it is defined in.

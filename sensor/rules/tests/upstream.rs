@@ -53,6 +53,9 @@ fn event_types_and_fields_are_those_derived_elsewhere() {
         let mut types: Vec<&str> = columns[1].split(',').filter(|name| !name.is_empty()).collect();
         types.sort_unstable();
         assert_eq!(rule.event_types, types, "{}", rule.name);
+        let mut fields: Vec<&str> = rule.fields.iter().map(|name| name.split('[').next().unwrap_or(name)).collect();
+        fields.dedup();
+        assert_eq!(fields, columns[2].split(',').collect::<Vec<_>>(), "{}", rule.name);
         compared += 1;
     }
     assert_eq!(compared, 81);

@@ -301,6 +301,7 @@ fn rule(definition: &RuleDefinition, names: &mut NamesInForce<'_>, reporter: &mu
         output: definition.output.text(),
         condition_text,
         event_types: compiled.types.names(),
+        fields: compiled.facts.fields.into_iter().collect(),
         blind_fields,
         file,
         line,
