@@ -91,7 +91,11 @@ fn explain(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
         println!("event types   {}", list(&explanation.event_types));
     }
     println!("macros        {}", list(&explanation.macros));
-    println!("on a sensor   {} of them: {}", explanation.supplied_event_types.len(), list(&explanation.supplied_event_types));
+    println!(
+        "on a sensor   {} of them: {}",
+        explanation.supplied_event_types.len(),
+        list(&explanation.supplied_event_types)
+    );
     if !explanation.blind_fields.is_empty() {
         println!("not supplied  {}: checks on these are false on a sensor", list(&explanation.blind_fields));
     }

@@ -50,10 +50,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn earlier(path: &Path) -> Result<EarlierReport, Failure> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::unknown(format!("{}: {error}", path.display())).hint("give the file that `cairn verify --json` wrote"))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::unknown(format!("{}: {error}", path.display())).hint("give the file that `cairn verify --json` wrote")
+    })?;
     EarlierReport::parse(&bytes).map_err(|error| {
-        Failure::unknown(format!("{}: {}", path.display(), chain(&error))).hint("give the file that `cairn verify --json` wrote")
+        Failure::unknown(format!("{}: {}", path.display(), chain(&error)))
+            .hint("give the file that `cairn verify --json` wrote")
     })
 }
 
