@@ -13,6 +13,8 @@ mod disk;
 mod durable;
 #[cfg(all(test, feature = "write"))]
 mod fixture;
+#[cfg(all(test, feature = "write"))]
+mod format;
 pub mod head;
 #[cfg(feature = "write")]
 mod integrate;
@@ -24,6 +26,8 @@ pub mod proof;
 mod streams;
 pub mod tile;
 pub mod tree;
+#[cfg(all(test, feature = "write"))]
+mod vectors;
 #[cfg(feature = "write")]
 mod wal;
 #[cfg(feature = "write")]

@@ -411,5 +411,14 @@ fn has_later_group(bytes: &[u8], torn: u64) -> bool {
     })
 }
 
+/// A header and the frame of a group of one, for the test that reads FORMAT.md.
+#[cfg(test)]
+pub(crate) fn example(first: u64, record: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut frame = Vec::new();
+    encode_frame(&mut frame, first, 0, 1, record);
+    let origin = Digest::sha256(b"ledger.example/1");
+    (encode_header(&origin, SEGMENT_LEN, RecordIndex(first)).to_vec(), frame)
+}
+
 #[cfg(test)]
 mod tests;
