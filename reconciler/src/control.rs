@@ -23,7 +23,7 @@ pub enum ControlError {
     Seal(#[from] SealError),
     /// The ledger did not take it.
     #[error("the ledger did not take the control plane's record: {0}")]
-    Append(#[from] AppendError),
+    Append(#[source] Box<AppendError>),
     /// The ledger put a `stream.rejected` in a record's place: a bug here, or two control planes with one key.
     #[error("the ledger rejected the control plane's record: {reason}")]
     Rejected {
@@ -141,7 +141,7 @@ impl Control {
                 // Perhaps it is durable, perhaps not. The ledger knows.
                 let stream = chain.stream().clone();
                 *chain = chain_from(&self.ledger, &stream, self.clock.as_ref());
-                Err(error.into())
+                Err(ControlError::Append(Box::new(error)))
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_schemas::ids::{NodeId, ReleaseRef, RingName, TreeSize};
+use cairn_schemas::ids::{NodeId, ReleaseRef, RingName, StreamId, TreeSize};
 use cairn_schemas::time::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -234,16 +234,37 @@ fn recent(view: &View) -> Markup {
         section aria-labelledby="records" {
             h2 id="records" { "Last records" }
             div.wide tabindex="0" role="region" aria-labelledby="records" { table {
-                thead { tr { th scope="col" { "Index" } th scope="col" { "Time" } th scope="col" { "Type" } th scope="col" { "Subject" } th scope="col" { "Summary" } } }
+                thead { tr {
+                    th scope="col" { "Index" }
+                    th scope="col" { "Time" }
+                    th scope="col" { "Type" }
+                    th scope="col" { "By" }
+                    th scope="col" { "Subject" }
+                    th scope="col" { "Summary" }
+                } }
                 tbody { @for record in &view.recent { tr {
                     td.number { (record.index) }
                     td { (time(record.time)) }
                     td { (record.kind) }
-                    td { @if record.subject.is_empty() { (record.stream) } @else { (record.subject) } }
+                    td title=(record.stream) { (producer(&record.stream)) }
+                    td title=(record.subject) { (shortened(&record.subject)) }
                     td { (record.summary) }
                 } } }
             } }
         }
+    }
+}
+
+/// Who wrote it: a node, the control plane, or the ledger.
+fn producer(stream: &StreamId) -> String {
+    stream.node().map_or_else(|| stream.to_string(), |node| node.to_string())
+}
+
+/// Digests by their first digits; the whole stands in the title.
+fn shortened(subject: &str) -> String {
+    match subject.parse::<ReleaseRef>() {
+        Ok(release) => format!("{}@sha256:{:.12}", release.serial, release.digest.to_string()),
+        Err(_) => subject.to_owned(),
     }
 }
 
@@ -262,7 +283,7 @@ h1 { margin: 0; } h2 { margin: 2rem 0 .5rem; border-bottom: 1px solid var(--line
 header p, .mark { color: var(--quiet); }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-.number { text-align: right; } td:nth-child(2), td:nth-child(3) { white-space: nowrap; }
+.number { text-align: right; } th[scope=col], td:nth-child(-n+4) { white-space: nowrap; }
 .wide { overflow-x: auto; } pre { overflow-x: auto; font-size: .85rem; }
 a { color: inherit; } :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 ";

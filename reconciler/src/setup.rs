@@ -109,7 +109,7 @@ pub enum SetupError {
         /// The repo.
         path: PathBuf,
         /// What is wrong with it.
-        source: RepoError,
+        source: Box<RepoError>,
     },
     /// The policy repo has no commit.
     #[error("the policy repo {} has no commit on the branch `{branch}`", path.display())]
@@ -143,7 +143,7 @@ pub enum SetupError {
         /// The ledger.
         path: PathBuf,
         /// What is wrong with it.
-        source: OpenError,
+        source: Box<OpenError>,
     },
     /// The ledger cannot be read.
     #[error("the ledger {} cannot be read", path.display())]
@@ -151,7 +151,7 @@ pub enum SetupError {
         /// The ledger.
         path: PathBuf,
         /// What is wrong with it.
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// The ledger belongs to another fleet.
     #[error("the ledger {} and {} do not belong together: {what} differs", ledger.display(), fleet.display())]
@@ -363,7 +363,7 @@ fn check_policies(dir: &Path, path: &Path) -> Result<(), SetupError> {
         Err(RepoError::NoCommit { .. }) => {
             Err(SetupError::NoCommit { path: path.to_owned(), branch: source.branch().to_owned() })
         }
-        Err(source) => Err(SetupError::Policies { path: path.to_owned(), source }),
+        Err(source) => Err(SetupError::Policies { path: path.to_owned(), source: Box::new(source) }),
     }
 }
 
@@ -394,7 +394,7 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
     let path = dir.join("ledger");
     let failed = |source| match source {
         OpenError::Locked => SetupError::LedgerInUse { path: path.clone() },
-        source => SetupError::Ledger { path: path.clone(), source },
+        source => SetupError::Ledger { path: path.clone(), source: Box::new(source) },
     };
     match Ledger::open(&path, keys.ledger.clone(), Arc::clone(&options.clock)) {
         Ok(ledger) => return Ok((ledger, false)),
@@ -418,7 +418,9 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
 /// Whether the ledger's record 0 names the fleet that `fleet.yaml` describes.
 fn check_belongs(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), SetupError> {
     let path = dir.join("ledger");
-    let first = ledger.read(RecordIndex(0), 1).map_err(|source| SetupError::Read { path: path.clone(), source })?;
+    let first = ledger
+        .read(RecordIndex(0), 1)
+        .map_err(|source| SetupError::Read { path: path.clone(), source: Box::new(source) })?;
     let other = |what| SetupError::OtherLedger { ledger: path.clone(), fleet: dir.join(fleet::FLEET_FILE), what };
     let record = first.first().and_then(|bytes| Record::parse(bytes).ok()).ok_or_else(|| other("record 0"))?;
     let opened: LedgerOpened = record.data_as().map_err(|_| other("record 0"))?;
@@ -444,7 +446,7 @@ fn make_policies(path: &Path, options: &Options) -> Result<Option<cairn_schemas:
     }
     let files = options.template.iter().map(|(path, bytes)| (path.clone(), FileEntry::plain(bytes.clone()))).collect();
     let commit = repo::create(path, &files, options.owner, &author(), FIRST_MESSAGE, options.clock.now());
-    commit.map(Some).map_err(|source| SetupError::Policies { path: path.to_owned(), source })
+    commit.map(Some).map_err(|source| SetupError::Policies { path: path.to_owned(), source: Box::new(source) })
 }
 
 /// In whose name the control plane commits and tags.
@@ -476,7 +478,7 @@ fn find_stream(dir: &Path, ledger: &Ledger, node: &NodeId) -> Result<Option<Stre
     loop {
         let records = ledger
             .read(RecordIndex(from), READ_STEP)
-            .map_err(|source| SetupError::Read { path: dir.join("ledger"), source })?;
+            .map_err(|source| SetupError::Read { path: dir.join("ledger"), source: Box::new(source) })?;
         if records.is_empty() {
             return Ok(None);
         }

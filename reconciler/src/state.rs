@@ -205,7 +205,7 @@ impl State {
                         known.observed = Some(stream.sequence);
                     }
                 }
-                format!("{} streams moved, {} did not", data.streams.len(), data.unchanged)
+                format!("{} moved, {} did not", count(data.streams.len() as u64, "stream"), data.unchanged)
             }
             RecordType::ReleaseBuilt => {
                 let data: ReleaseBuilt = record.data_as()?;
@@ -240,7 +240,12 @@ impl State {
                     release.rings.push(data.ring.clone());
                     release.phase = Phase::InRing(at);
                 }
-                format!("release {} offered to {} ({} nodes)", data.release.serial, data.ring, data.nodes_total)
+                format!(
+                    "release {} offered to {} ({})",
+                    data.release.serial,
+                    data.ring,
+                    count(data.nodes_total, "node")
+                )
             }
             RecordType::RolloutHeld => {
                 let data: RolloutHeld = record.data_as()?;
@@ -252,7 +257,8 @@ impl State {
             RecordType::RolloutAdvanced => {
                 let data: RolloutAdvanced = record.data_as()?;
                 self.end_phase(data.release, Phase::Passed { ring: data.ring.clone() });
-                format!("release {} passed {} ({} nodes run it)", data.release.serial, data.ring, data.nodes_active)
+                let nodes = count(data.nodes_active, "node");
+                format!("release {} passed {} (running on {nodes})", data.release.serial, data.ring)
             }
             RecordType::RolloutAborted => {
                 let data: RolloutAborted = record.data_as()?;
@@ -529,6 +535,11 @@ impl Skimmed {
 /// The first characters of a commit id.
 pub(crate) fn short(commit: &CommitId) -> &str {
     commit.as_str().get(..10).unwrap_or(commit.as_str())
+}
+
+/// A number of things.
+pub(crate) fn count(number: u64, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
 /// A problem as `file:line: reason`; only the reason where no file is to blame.

@@ -14,7 +14,7 @@ use cairn_schemas::ids::{CommitId, NodeId, StreamId, TreeSize};
 use cairn_schemas::record::Record;
 use cairn_schemas::types::{NodeKind, RecordType};
 
-use crate::state::{problem_line, short};
+use crate::state::{count, problem_line, short};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,10 +220,6 @@ impl fmt::Display for Step {
             Step::Trouble { what, problem } => write!(f, "trouble: {what}: {problem}"),
         }
     }
-}
-
-fn count(number: u64, of: &str) -> String {
-    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
 /// An error and its causes in one line.

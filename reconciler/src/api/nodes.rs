@@ -153,9 +153,9 @@ pub(super) async fn append(
         Arc::clone(&api.appends).acquire_owned().await.map_err(|_| Refused::trouble("the control plane stops"))?;
     let appended = blocking(move || {
         let _turn = turn;
-        api.ledger.append(&stream, records)
+        api.ledger.append(&stream, records).map_err(|error| refuse_append(&error))
     });
-    let appended = appended.await?.map_err(|error| refuse_append(&error))?;
+    let appended = appended.await??;
     Ok(Json(AppendAnswer { sequence: appended.sequence, volume: VOLUME, index: appended.index }))
 }
 
