@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::dir::CHECKPOINT_FILE;
 use cairn_ledger::note::VerifierKey;
 use cairn_ledger::tile::{TILE_WIDTH, TileId, TileKind, decode_entries};
@@ -169,7 +170,7 @@ impl Run<'_> {
             bridge(next..rebuilt.number, size, &arbiter, &mut history, &mut checks, &mut found);
             next = rebuilt.number + 1;
             edge = if rebuilt.hash.is_none() { rebuilt.leaves.clone() } else { Vec::new() };
-            self.take(rebuilt, &checkpoint.origin, &mut history, &mut checks, &mut found);
+            self.take(rebuilt, checkpoint, &mut history, &mut checks, &mut found);
             (self.progress)(Progress { done: size.0.min(next.saturating_mul(TILE_WIDTH)), total: size.0 });
         });
         bridge(next..bundles, size, &arbiter, &mut history, &mut checks, &mut found);
@@ -230,7 +231,14 @@ impl Run<'_> {
     }
 
     /// One bundle, in its turn.
-    fn take(&self, rebuilt: Rebuilt, origin: &str, history: &mut History, checks: &mut Checks, found: &mut Found) {
+    fn take(
+        &self,
+        rebuilt: Rebuilt,
+        checkpoint: &Checkpoint,
+        history: &mut History,
+        checks: &mut Checks,
+        found: &mut Found,
+    ) {
         let Rebuilt { number, leaves, hash, bodies, faults } = rebuilt;
         faults.into_iter().for_each(|fault| found.fault(fault));
         // First the tree, so that a head in this bundle can name a checkpoint that ends in it.
@@ -240,11 +248,13 @@ impl Run<'_> {
             let leaf = leaves.get(place).copied();
             match (body, leaf) {
                 (Body::Record(facts), Some(leaf)) => {
+                    let origin = checkpoint.origin.as_str();
                     let mut context = Context { source: self.source, history, origin, found };
                     checks.record(&Entry { index, leaf, facts }, &mut context);
                 }
                 (Body::Invalid(reason), _) => {
-                    let tile = TileId::full(TileKind::Entries, number);
+                    let full = TileId::full(TileKind::Entries, number);
+                    let tile = TileId::in_tree(TileKind::Entries, number, checkpoint.size).unwrap_or(full);
                     found.fault(Fault::new(FaultKind::RecordInvalid, reason.clone()).file(tile).index(index));
                     checks.unreadable(leaf);
                 }
