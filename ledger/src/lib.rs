@@ -11,9 +11,11 @@ pub mod dir;
 mod disk;
 #[cfg(feature = "write")]
 mod durable;
-#[cfg(all(test, feature = "write"))]
+#[cfg(test)]
+#[cfg(feature = "write")]
 mod fixture;
-#[cfg(all(test, feature = "write"))]
+#[cfg(test)]
+#[cfg(feature = "write")]
 mod format;
 pub mod head;
 #[cfg(feature = "write")]
@@ -26,7 +28,8 @@ pub mod proof;
 mod streams;
 pub mod tile;
 pub mod tree;
-#[cfg(all(test, feature = "write"))]
+#[cfg(test)]
+#[cfg(feature = "write")]
 mod vectors;
 #[cfg(feature = "write")]
 mod wal;

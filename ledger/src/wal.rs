@@ -401,9 +401,14 @@ fn read_group(bytes: &[u8], offset: usize, first: u64) -> Option<(Vec<&[u8]>, us
     Some((records, end))
 }
 
+const ZEROS: [u8; 4096] = [0; 4096];
+
 /// Whether a frame of a group later than the one that should begin with record `torn` stands anywhere in `bytes`. It was written after
 /// `torn`'s group was acknowledged, so that group is damaged and not torn. Frames of an earlier use of the segment have smaller indexes.
 fn has_later_group(bytes: &[u8], torn: u64) -> bool {
+    // Most of a segment is the zeros that it was made of.
+    let written = bytes.chunks(ZEROS.len()).rposition(|chunk| chunk != &ZEROS[..chunk.len()]);
+    let bytes = &bytes[..written.map_or(0, |last| (last + 1) * ZEROS.len()).min(bytes.len())];
     (0..bytes.len().saturating_sub(FRAME_HEADER_LEN)).any(|offset| {
         // The upper bytes of an index are zero, and lengths are below 65,536: most offsets are ruled out by one comparison.
         bytes[offset..offset + 2] == [0, 0]

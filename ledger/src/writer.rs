@@ -102,7 +102,7 @@ pub enum AppendError {
         /// Why.
         refusal: Refusal,
         /// The records before it: taken and durable.
-        taken: Option<Appended>,
+        taken: Option<Box<Appended>>,
     },
     /// The disk is full or may not be written. Nothing was taken but `taken`; the same append can be made again.
     #[error("the ledger's disk takes no more: {reason}")]
@@ -110,7 +110,7 @@ pub enum AppendError {
         /// What the system said.
         reason: String,
         /// The records before: taken and durable.
-        taken: Option<Appended>,
+        taken: Option<Box<Appended>>,
     },
     /// The writer stopped after an error whose outcome nobody knows. Whether the records were taken shows when the ledger is opened again.
     #[error("the ledger's writer has stopped: {reason}")]
@@ -498,6 +498,9 @@ impl Shared {
     }
 }
 
+/// A durable record and its index.
+pub type Entry = (RecordIndex, Arc<[u8]>);
+
 /// Durable records in order; see [`Ledger::subscribe`]. It keeps the ledger's state in memory, but does not keep the ledger open.
 pub struct Subscription {
     shared: Arc<Shared>,
@@ -519,7 +522,7 @@ impl Subscription {
     ///
     /// # Errors
     /// [`ReadError::Stopped`], [`ReadError::Closed`] once every durable record was returned; [`ReadError::Damage`].
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<(RecordIndex, Arc<[u8]>)>, ReadError> {
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Entry>, ReadError> {
         if self.ready.is_empty() && !self.fill(timeout)? {
             return Ok(None);
         }

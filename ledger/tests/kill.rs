@@ -1,6 +1,7 @@
 //! `kill -9` under load: a process that appends is killed at any moment, ten times over; what it was told is durable must be there.
 //!
 //! This test runs itself as the process that is killed.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};

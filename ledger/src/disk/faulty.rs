@@ -149,9 +149,9 @@ impl FaultyDisk {
                 let (now, then) = (folder.current.get(&name).cloned(), folder.synced.get(&name).cloned());
                 let kept = if now == then || flip() { now } else { then };
                 match kept {
-                    Some(entry) => drop(folder.current.insert(name, entry)),
-                    None => drop(folder.current.remove(&name)),
-                }
+                    Some(entry) => folder.current.insert(name, entry),
+                    None => folder.current.remove(&name),
+                };
             }
             folder.synced.clone_from(&folder.current);
         }
@@ -250,10 +250,12 @@ impl State {
         let (folder, name) = (parent(path), path.rsplit('/').next().unwrap());
         let folder = self.folders.get_mut(folder).ok_or(io::ErrorKind::NotFound)?;
         match entry {
-            Some(entry) => drop(folder.current.insert(name.to_owned(), entry)),
-            None => drop(folder.current.remove(name).ok_or(io::ErrorKind::NotFound)?),
+            Some(entry) => {
+                folder.current.insert(name.to_owned(), entry);
+                Ok(())
+            }
+            None => folder.current.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into()),
         }
-        Ok(())
     }
 }
 

@@ -81,8 +81,8 @@ impl Submission {
         };
         match answer.failure {
             None => Ok(taken.expect("invariant: a submission without failure has taken its records")),
-            Some(Failure::Refused(refusal)) => Err(AppendError::Refused { refusal, taken }),
-            Some(Failure::Full(reason)) => Err(AppendError::Full { reason, taken }),
+            Some(Failure::Refused(refusal)) => Err(AppendError::Refused { refusal, taken: taken.map(Box::new) }),
+            Some(Failure::Full(reason)) => Err(AppendError::Full { reason, taken: taken.map(Box::new) }),
             Some(Failure::Stopped(reason)) => Err(AppendError::Stopped { reason }),
         }
     }

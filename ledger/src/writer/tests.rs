@@ -34,6 +34,11 @@ fn join(ledger: &Ledger, nodes: &mut [Producer]) -> Producer {
     control
 }
 
+fn refused(error: AppendError) -> (Refusal, Option<Appended>) {
+    let AppendError::Refused { refusal, taken } = error else { panic!("{error:?}") };
+    (refusal, taken.map(|taken| *taken))
+}
+
 fn keys() -> Vec<VerifierKey> {
     vec![signer().verifier().clone()]
 }
@@ -114,10 +119,9 @@ fn what_stands_before_a_refused_record_is_taken() {
     let (a, b) = (sensor.record(1), sensor.record(2));
     let other = Producer { chain: fork, key: sensor.key.clone(), node: sensor.node.clone() }.record(9);
     let error = ledger.append(&stream, vec![a, b, other, sensor.record(3)]).unwrap_err();
-    let AppendError::Refused { refusal: Refusal::Forked { sequence: Sequence(1), .. }, taken: Some(taken) } = &error
-    else {
-        panic!("{error:?}")
-    };
+    let (refusal, taken) = refused(error);
+    assert!(matches!(refusal, Refusal::Forked { sequence: Sequence(1), .. }), "{refusal}");
+    let taken = taken.unwrap();
     assert_eq!((taken.sequence, taken.index), (Sequence(2), RecordIndex(5)));
     assert_eq!(ledger.size(), TreeSize(7), "and the fork is noted");
     assert_eq!(ledger.append(&stream, vec![]), Err(AppendError::Empty));
@@ -136,10 +140,9 @@ fn an_append_at_the_limit_is_taken_in_parts() {
     records[3_000] = b"garbage".to_vec();
     let error = ledger.append(&stream, records.clone()).unwrap_err();
     // The record after the garbage follows the one that stood there: to the ledger that is a fork at the garbage.
-    let AppendError::Refused { refusal: Refusal::Forked { sequence: Sequence(3_001), .. }, taken: Some(taken) } = error
-    else {
-        panic!("{error:?}")
-    };
+    let (refusal, taken) = refused(error);
+    assert!(matches!(refusal, Refusal::Forked { sequence: Sequence(3_001), .. }), "{refusal}");
+    let taken = taken.unwrap();
     assert_eq!(taken.sequence, Sequence(3_001));
     assert_eq!(taken.rejected.len(), 1);
     assert_eq!((taken.rejected[0].position, taken.rejected[0].index), (3_000, RecordIndex(4 + 3_000)));
@@ -169,8 +172,8 @@ fn repeats_older_than_memory_are_found_on_disk() {
     let mut fork = fork;
     fork.opening(None);
     let other = fork.record(12_345);
-    let refused = ledger.append(&stream, vec![other]).unwrap_err();
-    assert!(matches!(refused, AppendError::Refused { refusal: Refusal::Forked { sequence: Sequence(1), .. }, .. }));
+    let (refusal, _) = refused(ledger.append(&stream, vec![other]).unwrap_err());
+    assert!(matches!(refusal, Refusal::Forked { sequence: Sequence(1), .. }), "{refusal}");
 }
 
 #[test]

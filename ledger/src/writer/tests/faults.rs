@@ -99,7 +99,7 @@ impl Spool {
             for (back, bytes) in group.iter().rev().enumerate() {
                 promises.acknowledged.insert(appended.index.0 - back as u64, bytes.clone());
             }
-            if step % 3 == 0 {
+            if step.is_multiple_of(3) {
                 promises.published.push(run.publish().map_err(|error| error.to_string())?);
             }
             (rest, step) = (after, step + 1);
@@ -171,7 +171,7 @@ fn every_call_fails_in_both_forms_and_nothing_promised_is_lost() {
         let disk = disk.copy(0);
         attempt(&disk, &spool, &mut merged(&before)).unwrap();
         let newest = disk.list("wal").unwrap().into_iter().max().unwrap();
-        assert!(newest > "00000000000000000251.wal".to_owned(), "segments follow each other: {newest}");
+        assert!(newest.as_str() > "00000000000000000251.wal", "segments follow each other: {newest}");
         disk.calls()
     };
     let mut failed = 0;
