@@ -1,0 +1,163 @@
+//! What the commands print and how they exit: standard output for data, `error:` and `hint:` on standard error, 0 good, 1 bad,
+//! 2 could not tell.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Exit code, standard output and standard error of one run, with the folder's name taken out.
+fn cairn(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_cairn")).args(arguments).current_dir(folder).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(folder.to_str().unwrap(), "DIR");
+    format!(
+        "exit {}\n--- stdout\n{}--- stderr\n{}",
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr)
+    )
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("bad.yaml"),
+        "- rule: X\n  desc: y\n  condition: proc.nmae = bash and evt.type = execve\n  output: x\n  priority: Warn\n",
+    )
+    .unwrap();
+    folder
+}
+
+#[test]
+fn a_new_policy_repo_passes_its_own_tests() {
+    let folder = folder();
+    insta::assert_snapshot!(cairn(folder.path(), &["init", "policies"]), @r"
+    exit 0
+    --- stdout
+    25 files in policies
+    next: cairn test policies
+    --- stderr
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["test", "policies"]), @r"
+    exit 0
+    --- stdout
+    34 passed, 0 failed in 6 file(s); 7 of 7 rules covered
+    --- stderr
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["init", "policies"]), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: policies: not empty
+    hint: name a folder that does not exist yet, or an empty one
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["check", "--policy", "policies", "policies/examples"]), @r"
+    exit 0
+    --- stdout
+    3 tests, 3 passed, 0 warnings, 0 failures
+    --- stderr
+    ");
+}
+
+#[test]
+fn a_denied_file_exits_as_conftest_does() {
+    let folder = folder();
+    cairn(folder.path(), &["init", "policies"]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  securityContext: {runAsNonRoot: true}\n  containers:\n    - {name: web, image: web:latest}\n";
+    std::fs::write(folder.path().join("pod.yaml"), pod).unwrap();
+    let printed = cairn(folder.path(), &["check", "--policy", "policies", "pod.yaml"]);
+    assert!(printed.starts_with("exit 1\n"), "{printed}");
+    assert!(printed.contains("FAIL - pod.yaml - kubernetes.latest - "), "{printed}");
+    assert!(printed.contains("3 tests, 2 passed, 0 warnings, 1 failures"), "{printed}");
+    let json = cairn(folder.path(), &["check", "--json", "--policy", "policies", "pod.yaml"]);
+    assert!(json.contains("\"filename\": \"pod.yaml\""), "{json}");
+    insta::assert_snapshot!(cairn(folder.path(), &["check", "pod.yaml"]), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: .: no policy repo here: there is no cairn.yaml
+    hint: name the policy repo with --policy DIR, or make one with `cairn init DIR`
+    ");
+}
+
+#[test]
+fn rules_are_checked_and_explained() {
+    let folder = folder();
+    insta::assert_snapshot!(cairn(folder.path(), &["rules", "check", "bad.yaml"]), @r#"
+    exit 1
+    --- stdout
+    error[LOAD_ERR_COMPILE_CONDITION]: unknown field `proc.nmae`
+      --> bad.yaml:3:14 in rule "X"
+     3 |   condition: proc.nmae = bash and evt.type = execve
+       |              ^
+      hint: did you mean `proc.name`?
+
+    error[LOAD_ERR_YAML_VALIDATE]: `Warn` is not a priority: one of Emergency, Alert, Critical, Error, Warning, Notice, Informational, Debug
+      --> bad.yaml:5:13 in rule "X"
+     5 |   priority: Warn
+       |             ^
+
+    2 error(s), 0 warning(s)
+
+    FAILED: 1 rules, 0 macros, 0 lists
+    --- stderr
+    "#);
+    insta::assert_snapshot!(cairn(folder.path(), &["rules", "explain", "evt.type = execve and not proc.name in (a, b)"]), @r"
+    exit 0
+    --- stdout
+    normal form: (evt.type = execve and not proc.name in (a, b))
+    fields:      evt.type, proc.name
+    event types: execve
+    --- stderr
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["rules", "explain", "proc.nmae = a"]), @r"
+    exit 1
+    --- stdout
+    error: unknown field `proc.nmae` (line 1, column 1)
+      proc.nmae = a
+      ^
+    hint: did you mean `proc.name`?
+    --- stderr
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["rules", "check", "absent.yaml"]), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: absent.yaml: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn verify_tells_absent_from_wrong() {
+    let folder = folder();
+    insta::assert_snapshot!(cairn(folder.path(), &["verify", "absent"]), @r"
+    exit 2
+    --- stdout
+    COULD NOT TELL: absent does not exist
+    --- stderr
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["verify", "."]), @r"
+    exit 2
+    --- stdout
+    COULD NOT TELL: . is not a ledger: it has no readable `checkpoint` and no `tile/`
+    --- stderr
+    ");
+    insta::assert_snapshot!(cairn(folder.path(), &["verify", ".", "--key", "nonsense"]), @r"
+    exit 2
+    --- stdout
+    --- stderr
+    error: --key nonsense: neither a vkey nor a file that can be read: No such file or directory (os error 2)
+    hint: a vkey has the form <name>+<8 hexadecimal digits>+<base64>
+    ");
+}
+
+#[test]
+fn up_refuses_what_is_not_loopback() {
+    let folder = folder();
+    insta::assert_snapshot!(cairn(folder.path(), &["up", "--listen", "0.0.0.0:8321"]), @r"
+    exit 1
+    --- stdout
+    --- stderr
+    error: --listen 0.0.0.0:8321: `cairn up` is plain HTTP and listens on loopback only
+    hint: use an address such as 127.0.0.1:8321
+    ");
+    assert!(!folder.path().join("cairn-data").exists(), "nothing was made");
+}
