@@ -14,6 +14,7 @@ mod rejection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -41,8 +42,9 @@ use cairn_schemas::token::{TokenKey, token};
 use crate::control::{Control, ControlError};
 use crate::live::Live;
 use crate::offer::Configs;
-use crate::repo::{History, Mirror, RepoError, Snapshot};
+use crate::repo::{History, Mirror, RepoError, Snapshot, Source};
 use crate::state::short;
+use crate::step::one_line;
 use rejection::Rejection;
 
 /// For how long nodes take a release that they do not hold.
@@ -124,6 +126,8 @@ impl Proven {
 /// What a build needs. One per control plane, on a thread of its own.
 pub struct Builder {
     pub(crate) mirror: Mirror,
+    /// The mirror's folder, and what it mirrors: it is derived, and made anew where it is damaged.
+    pub(crate) mirror_folder: PathBuf,
     pub(crate) store: ReleaseStore,
     pub(crate) signer: ReleaseSigner,
     pub(crate) signers: SignerPolicy,
@@ -146,6 +150,8 @@ pub(crate) struct Memory {
     damaged: BTreeSet<Serial>,
     /// The promoted commit that could not be built again.
     unrenewable: Option<CommitId>,
+    /// The mirror was made anew since the last good look.
+    mirror_renewed: bool,
 }
 
 /// A commit that may become a release.
@@ -222,6 +228,21 @@ impl Builder {
         if let Some(commit) = self.renewal_due() {
             return self.renew(&commit);
         }
+        let looked = match self.look_at_tip() {
+            Err(BuildError::Repo(error)) if is_mirrors(&error) && !self.memory.mirror_renewed => {
+                // A process that was killed in a fetch leaves lock files, a machine that lost power a torn pack.
+                tracing::warn!(error = one_line(&error), "the mirror of the policy repo is made anew");
+                self.memory.mirror_renewed = true;
+                self.mirror = renew_mirror(&self.mirror_folder, self.mirror.source().clone())?;
+                self.look_at_tip()?
+            }
+            looked => looked?,
+        };
+        self.memory.mirror_renewed = false;
+        Ok(looked)
+    }
+
+    fn look_at_tip(&mut self) -> Result<Looked, BuildError> {
         let tip = self.mirror.fetch()?;
         if self.memory.decided.as_ref() == Some(&tip) {
             return Ok(Looked::Nothing);
@@ -492,6 +513,31 @@ impl Builder {
             Err(Failure::Trouble(error)) => Err(error),
         }
     }
+}
+
+/// Opens the mirror in `folder`, anew where it is damaged.
+pub(crate) fn open_mirror(folder: &Path, source: Source) -> Result<Mirror, RepoError> {
+    match Mirror::open(folder, source.clone()) {
+        Err(error @ RepoError::Mirror { .. }) if folder.exists() => {
+            tracing::warn!(error = one_line(&error), "the mirror of the policy repo is made anew");
+            renew_mirror(folder, source)
+        }
+        opened => opened,
+    }
+}
+
+fn renew_mirror(folder: &Path, source: Source) -> Result<Mirror, RepoError> {
+    std::fs::remove_dir_all(folder)
+        .map_err(|error| RepoError::Mirror { path: folder.to_owned(), reason: error.to_string() })?;
+    Mirror::open(folder, source)
+}
+
+/// Whether the mirror itself may be what is wrong.
+fn is_mirrors(error: &RepoError) -> bool {
+    matches!(
+        error,
+        RepoError::Mirror { .. } | RepoError::Fetch { .. } | RepoError::ObjectMissing { .. } | RepoError::Bind { .. }
+    )
 }
 
 /// Why a commit did not become a candidate.

@@ -3,7 +3,7 @@
 //! A record names a release's digest, never its rings: they stand in `content.tar`, which lies beside the ledger and is found by
 //! that digest. Read once each, and kept for the newest few.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,14 +61,21 @@ pub enum ConfigError {
 #[derive(Debug)]
 pub struct ConfigCache {
     releases: PathBuf,
-    kept: Mutex<BTreeMap<ReleaseRef, Option<Arc<PolicyConfig>>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    configs: BTreeMap<ReleaseRef, Arc<PolicyConfig>>,
+    /// Those that could not be read, so that the log says it once. They are tried again each time.
+    unreadable: BTreeSet<ReleaseRef>,
 }
 
 impl ConfigCache {
     /// Of the releases in the ledger's folder `releases/`.
     #[must_use]
     pub fn new(releases: &Path) -> ConfigCache {
-        ConfigCache { releases: releases.to_owned(), kept: Mutex::new(BTreeMap::new()) }
+        ConfigCache { releases: releases.to_owned(), kept: Mutex::default() }
     }
 
     fn read(&self, release: ReleaseRef) -> Result<PolicyConfig, ConfigError> {
@@ -89,22 +96,26 @@ impl ConfigCache {
 impl Configs for ConfigCache {
     fn config(&self, release: ReleaseRef) -> Option<Arc<PolicyConfig>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.get(&release) {
-            return found.clone();
+        if let Some(found) = kept.configs.get(&release) {
+            return Some(Arc::clone(found));
         }
-        let found = match self.read(release) {
-            Ok(config) => Some(Arc::new(config)),
+        match self.read(release) {
+            Ok(config) => {
+                let config = Arc::new(config);
+                if kept.configs.len() == KEPT_MAX {
+                    kept.configs.pop_first();
+                }
+                kept.configs.insert(release, Arc::clone(&config));
+                kept.unreadable.remove(&release);
+                Some(config)
+            }
             Err(error) => {
-                // Kept too: what is damaged does not mend itself, and pages ask every few seconds.
-                tracing::error!(%release, error = one_line(&error), "the configuration of a release cannot be read");
+                if kept.unreadable.insert(release) {
+                    tracing::error!(%release, error = one_line(&error), "the configuration of a release cannot be read");
+                }
                 None
             }
-        };
-        if kept.len() == KEPT_MAX {
-            kept.pop_first();
         }
-        kept.insert(release, found.clone());
-        found
     }
 }
 
@@ -134,6 +145,12 @@ mod tests {
         assert!(cache.config(ReleaseRef { digest: Digest::ZERO, ..release }).is_none(), "another file");
         let broken = write(folder.path(), 3, "rings: [");
         assert!(cache.config(broken).is_none());
+        let away = folder.path().join("away");
+        std::fs::rename(folder.path().join("1"), &away).unwrap();
+        let fresh = ConfigCache::new(folder.path());
+        assert!(fresh.config(release).is_none());
+        std::fs::rename(&away, folder.path().join("1")).unwrap();
+        assert!(fresh.config(release).is_some(), "what could not be read is tried again");
     }
 
     #[test]
@@ -141,8 +158,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = ConfigCache::new(folder.path());
         for serial in 0..=KEPT_MAX as u64 {
-            cache.config(ReleaseRef { serial: Serial(serial), digest: Digest::ZERO });
+            let release = write(folder.path(), serial, "version: 1\nrings: []\n");
+            assert!(cache.config(release).is_some());
         }
-        assert_eq!(cache.kept.lock().unwrap().len(), KEPT_MAX);
+        assert_eq!(cache.kept.lock().unwrap().configs.len(), KEPT_MAX);
     }
 }

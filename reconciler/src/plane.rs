@@ -30,11 +30,11 @@ use cairn_schemas::time::{Clock, Timestamp};
 use cairn_schemas::types::RecordType;
 
 use crate::api::{self, APPENDS_AT_ONCE_MAX, Api, Verification};
-use crate::build::{BuildError, Builder, Memory, Proven};
+use crate::build::{BuildError, Builder, Memory, Proven, open_mirror};
 use crate::configs::ConfigCache;
 use crate::control::Control;
 use crate::live::Live;
-use crate::repo::{Mirror, RepoError};
+use crate::repo::RepoError;
 use crate::setup::{Prepared, policy_source};
 use crate::signal::Signal;
 use crate::state::{State, is_folded};
@@ -164,8 +164,10 @@ impl ControlPlane {
             promoted: Mutex::new(promoted),
             promotion: Condvar::new(),
         });
+        let mirror_folder = mirror_folder(&dir)?;
         let mut builder = Builder {
-            mirror: Mirror::open(&mirror_folder(&dir)?, policy_source(&policies))?,
+            mirror: open_mirror(&mirror_folder, policy_source(&policies))?,
+            mirror_folder,
             store: ReleaseStore::new(&releases),
             signer: keys.release,
             signers: SignerPolicy::from_config(&shared.fleet.signers)?,

@@ -71,7 +71,6 @@ pub struct State {
     control_time: Timestamp,
     nodes: BTreeMap<NodeId, Node>,
     streams: BTreeMap<StreamId, Stream>,
-    control_stream: Option<StreamId>,
     releases: BTreeMap<Serial, Release>,
     verdicts: BTreeMap<CommitId, Verdict>,
     accepted: Option<CommitId>,
@@ -92,7 +91,6 @@ impl State {
             control_time: Timestamp::default(),
             nodes: BTreeMap::new(),
             streams: BTreeMap::new(),
-            control_stream: None,
             releases: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             accepted: None,
@@ -124,9 +122,6 @@ impl State {
         }
         let seen = arrived.unwrap_or_else(|| record.time.min(now).max(self.control_time));
         self.follow_stream(&record.stream, record.sequence, record.kind, bytes);
-        if control && record.kind == RecordType::StreamOpened {
-            self.control_stream = Some(record.stream.clone());
-        }
         *self.counts.entry(record.kind).or_default() += 1;
         if record.kind == RecordType::StreamRejected {
             self.follow_rejected(&record.data_as()?);
@@ -373,12 +368,6 @@ impl State {
         &self.streams
     }
 
-    /// The control plane's own stream: the one it opened last.
-    #[must_use]
-    pub const fn control_stream(&self) -> Option<&StreamId> {
-        self.control_stream.as_ref()
-    }
-
     /// Every release, by serial.
     #[must_use]
     pub const fn releases(&self) -> &BTreeMap<Serial, Release> {
@@ -484,12 +473,6 @@ impl State {
             .collect();
         let unchanged = (producers().count() - moved.len()) as u64;
         (moved, unchanged)
-    }
-
-    /// How long ago the control plane wrote anything: for the pages.
-    #[must_use]
-    pub fn idle(&self, now: Timestamp) -> Duration {
-        now.since(self.control_time)
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn run(shared: &Shared) {
 fn settle(shared: &Shared, done: &mut Vec<Action>) -> Result<Duration, String> {
     while !shared.stopping() {
         let now = shared.clock.now();
-        let (actions, next) = look(shared, now);
+        let (actions, next) = look(shared, now)?;
         if actions.is_empty() {
             return Ok(next.unwrap_or(WAIT_MAX).min(WAIT_MAX));
         }
@@ -76,28 +76,24 @@ fn settle(shared: &Shared, done: &mut Vec<Action>) -> Result<Duration, String> {
 }
 
 /// What the newest proven release asks for now.
-fn look(shared: &Shared, now: Timestamp) -> (Vec<Action>, Option<Duration>) {
+fn look(shared: &Shared, now: Timestamp) -> Result<(Vec<Action>, Option<Duration>), String> {
     let Some(newest) = shared.proven.newest() else {
-        return (Vec::new(), None);
+        return Ok((Vec::new(), None));
     };
     let state = shared.live.read();
-    let Some((target, observed)) = target(shared, &state, newest)
-        .and_then(|target| state.observed(target.release, now).map(|observed| (target, observed)))
-    else {
-        return (Vec::new(), None);
+    let Some(release) = state.releases().get(&newest) else {
+        return Ok((Vec::new(), None));
     };
-    (plan(&target, &observed, now), wake(&target, &observed, now))
-}
-
-fn target(shared: &Shared, state: &State, newest: Serial) -> Option<Target> {
-    let release = state.releases().get(&newest)?;
     let reference = release.reference();
-    Some(Target {
+    let config = shared.configs.config(reference);
+    let target = Target {
         release: reference,
         commit: release.built.commit.clone(),
         known_good: state.is_known_good(reference.digest),
-        config: shared.configs.config(reference)?,
-    })
+        config: config.ok_or_else(|| format!("the cairn.yaml of release {newest} cannot be read"))?,
+    };
+    let observed = state.observed(reference, now).expect("invariant: the release is in this state");
+    Ok((plan(&target, &observed, now), wake(&target, &observed, now)))
 }
 
 fn tell_promotions(shared: &Shared, actions: Vec<Action>) {

@@ -216,6 +216,29 @@ fn what_expires_soon_is_built_again() {
 }
 
 #[test]
+fn a_mirror_that_a_crash_left_locked_or_torn_is_made_anew() {
+    let mut fleet = Fleet::start();
+    fleet.plane().begin();
+    fleet.wait_for("release 1: promoted as v1");
+    fleet.restart_after(|dir| std::fs::write(dir.join("cache/policies.git/refs/heads/upstream.lock"), "").unwrap());
+    fleet.plane().begin();
+    fleet.commit("runbooks/a.md", "# A\n");
+    fleet.wait_for("release 2: promoted as v2");
+    fleet.restart_after(|dir| {
+        let objects = dir.join("cache/policies.git/objects");
+        std::fs::remove_dir_all(&objects).unwrap();
+        std::fs::create_dir(&objects).unwrap();
+    });
+    fleet.plane().begin();
+    fleet.commit("runbooks/b.md", "# B\n");
+    fleet.wait_for("release 3: promoted as v3");
+    fleet.restart_after(|dir| std::fs::write(dir.join("cache/policies.git/HEAD"), "").unwrap());
+    fleet.plane().begin();
+    fleet.commit("runbooks/c.md", "# C\n");
+    fleet.wait_for("release 4: promoted as v4");
+}
+
+#[test]
 fn a_repo_that_is_away_stops_nothing_else() {
     let fleet = Fleet::start();
     fleet.plane().begin();
