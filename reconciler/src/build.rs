@@ -10,41 +10,42 @@
 //! 3. `record.json`.
 //! 4. When a published checkpoint covers the record, `release.tlog-proof`: the release is offered.
 
+mod assemble;
+mod mirror;
 mod rejection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_ledger::writer::{Ledger, ReadError};
 use cairn_policy::{Policy, TestReport};
-use cairn_release::bundle;
 use cairn_release::content;
 use cairn_release::files::PROOF_FILE;
 use cairn_release::gitobj::Commit;
 use cairn_release::key::ReleaseSigner;
 use cairn_release::signers::{Signature, SignatureError, SignerPolicy};
-use cairn_release::statement::{
-    self, Author, Base64, CommitEvidence, Predicate, SignatureSummary, Statement, StatementError, TestSummary,
-};
+use cairn_release::statement::StatementError;
 use cairn_release::store::{FoundError, Recorded as RecordedRelease, ReleaseStore, Resume, StoreError, resume};
 use cairn_schemas::config::PolicyConfig;
-use cairn_schemas::data::{CommitSignature, GitRefused, RejectedAt, ReleaseBuilt, TestCounts};
+use cairn_schemas::data::{GitRefused, RejectedAt};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{CommitId, RecordIndex, ReleaseRef, Serial};
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::Clock;
-use cairn_schemas::token::{TokenKey, token};
+use cairn_schemas::token::TokenKey;
 
 use crate::control::{Control, ControlError};
 use crate::live::Live;
 use crate::offer::Configs;
-use crate::repo::{History, Mirror, RepoError, Snapshot, Source};
+use crate::repo::{History, Mirror, RepoError, Snapshot};
 use crate::state::short;
 use crate::step::one_line;
+pub(crate) use mirror::open_mirror;
+use mirror::{is_mirrors, renew_mirror};
 use rejection::Rejection;
 
 /// For how long nodes take a release that they do not hold.
@@ -374,96 +375,6 @@ impl Builder {
         self.record(&built)
     }
 
-    /// Whether what a staged statement says of the fleet's past still holds.
-    fn still_true(&self, statement: &Statement) -> bool {
-        let state = self.live.read();
-        statement.predicate.known_good == state.is_known_good(statement.content)
-            && statement.predicate.same_content_as == state.newest_with(statement.content)
-    }
-
-    fn stage(&self, serial: Serial, candidate: &Candidate) -> Result<(Statement, Digest), BuildError> {
-        self.store.delete(serial)?;
-        let statement = statement::build(&candidate.content_tar, self.predicate(serial, candidate));
-        let signed = bundle::sign(&statement.to_bytes()?, &self.signer);
-        self.store.stage(serial, &candidate.content_tar, &signed)?;
-        Ok((statement, Digest::sha256(&signed)))
-    }
-
-    fn predicate(&self, serial: Serial, candidate: &Candidate) -> Predicate {
-        let content = Digest::sha256(&candidate.content_tar);
-        let (known_good, same_content_as) = {
-            let state = self.live.read();
-            (state.is_known_good(content), state.newest_with(content))
-        };
-        let (snapshot, tests, now) = (&candidate.snapshot, &candidate.tests, self.clock.now());
-        Predicate {
-            serial,
-            built: now,
-            expires: now.plus(LIFETIME),
-            commit: CommitEvidence {
-                id: snapshot.commit.id.clone(),
-                raw: Base64(snapshot.commit_raw.clone()),
-                trees: snapshot.trees_raw.iter().cloned().map(Base64).collect(),
-            },
-            signature: SignatureSummary::from(&candidate.signature),
-            author: Author { name: snapshot.commit.author.name.clone(), email: snapshot.commit.author.email.clone() },
-            reviewers: statement::reviewers(&snapshot.commit.message),
-            tests: TestSummary {
-                passed: tests.passed as u64,
-                failed: tests.failed as u64,
-                covered: (tests.coverage.total - tests.coverage.uncovered.len()) as u64,
-                coverable: tests.coverage.total as u64,
-            },
-            tools: BTreeMap::from([("cairn".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
-            known_good,
-            same_content_as,
-        }
-    }
-
-    /// The record of a signed statement. Personal data stands there in the clear, here as tokens.
-    fn built(&self, statement: &Statement, digest: Digest, signature: &Signature) -> ReleaseBuilt {
-        let predicate = &statement.predicate;
-        let token = |value: &str| token(&self.token_key, EMAIL_CLASS, value);
-        ReleaseBuilt {
-            serial: predicate.serial,
-            commit: predicate.commit.id.clone(),
-            content: statement.content,
-            statement: digest,
-            expires: predicate.expires,
-            signature: match signature {
-                Signature::Listed { key, principal } => {
-                    CommitSignature::Ssh { key: key.clone(), principal: token(principal) }
-                }
-                _ => CommitSignature::None,
-            },
-            author: token(&predicate.author.email),
-            known_good: predicate.known_good,
-            same_content_as: predicate.same_content_as,
-            tests: TestCounts { passed: predicate.tests.passed, failed: predicate.tests.failed },
-        }
-    }
-
-    fn record(&self, built: &ReleaseBuilt) -> Result<Looked, BuildError> {
-        let release = ReleaseRef { serial: built.serial, digest: built.content };
-        let draft = Draft::new(built).subject(release.to_string()).foreignid(built.serial.to_string());
-        let recorded = self.append(draft)?;
-        let bytes = recorded.records.into_iter().next().unwrap_or_default();
-        self.finish(built.serial, recorded.index, &bytes)?;
-        Ok(Looked::Built(release))
-    }
-
-    /// What follows the record: its copy beside the release, and the proof.
-    fn finish(&self, serial: Serial, index: RecordIndex, record: &[u8]) -> Result<(), BuildError> {
-        self.store.write_record(serial, record)?;
-        let size = index.size_with();
-        if !self.ledger.wait_published(size, PUBLISH_PATIENCE) {
-            return Err(BuildError::NotPublished { index });
-        }
-        self.store.write_proof(serial, &self.ledger.inclusion(index, size)?)?;
-        self.proven.add(serial);
-        Ok(())
-    }
-
     fn refuse(&self, accepted: CommitId, tip: CommitId) -> Result<Looked, BuildError> {
         let reason = "it does not descend from the last accepted commit: history was rewritten or set back".to_owned();
         let subject = tip.to_string();
@@ -476,15 +387,6 @@ impl Builder {
         let commit = data.commit.clone();
         self.append(Draft::new(&data).subject(commit.to_string()))?;
         Ok(Looked::Rejected(commit))
-    }
-
-    /// Records and waits until the state knows: what is decided next is decided with it.
-    fn append(&self, draft: Draft) -> Result<crate::control::Recorded, BuildError> {
-        let recorded = self.control.append(vec![draft])?;
-        if self.live.wait_for(recorded.index.size_with(), FOLD_PATIENCE) {
-            return Ok(recorded);
-        }
-        Err(BuildError::NotFolded { index: recorded.index })
     }
 
     /// The commit of what is promoted, where that expires soon and nothing else moves.
@@ -515,31 +417,6 @@ impl Builder {
     }
 }
 
-/// Opens the mirror in `folder`, anew where it is damaged.
-pub(crate) fn open_mirror(folder: &Path, source: Source) -> Result<Mirror, RepoError> {
-    match Mirror::open(folder, source.clone()) {
-        Err(error @ RepoError::Mirror { .. }) if folder.exists() => {
-            tracing::warn!(error = one_line(&error), "the mirror of the policy repo is made anew");
-            renew_mirror(folder, source)
-        }
-        opened => opened,
-    }
-}
-
-fn renew_mirror(folder: &Path, source: Source) -> Result<Mirror, RepoError> {
-    std::fs::remove_dir_all(folder)
-        .map_err(|error| RepoError::Mirror { path: folder.to_owned(), reason: error.to_string() })?;
-    Mirror::open(folder, source)
-}
-
-/// Whether the mirror itself may be what is wrong.
-fn is_mirrors(error: &RepoError) -> bool {
-    matches!(
-        error,
-        RepoError::Mirror { .. } | RepoError::Fetch { .. } | RepoError::ObjectMissing { .. } | RepoError::Bind { .. }
-    )
-}
-
 /// Why a commit did not become a candidate.
 enum Failure {
     Rejected(Rejection),
@@ -565,6 +442,3 @@ fn without_names(error: &SignatureError) -> String {
 fn next_serial(last: Option<Serial>) -> Serial {
     Serial(last.map_or(1, |serial| serial.0 + 1))
 }
-
-#[cfg(test)]
-mod tests;

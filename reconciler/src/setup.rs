@@ -4,6 +4,7 @@
 //! starting again: keys → `fleet.yaml` → `ledger.opened` and the first checkpoint → policy repo and its first commit → the
 //! control plane's `stream.opened` → join tokens. Whatever makes the folder unusable is found before anything is changed.
 
+mod error;
 mod fleet;
 mod keys;
 
@@ -14,21 +15,22 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cairn_ledger::writer::{Ledger, OpenError, ReadError};
+use cairn_ledger::writer::{Ledger, OpenError};
 use cairn_release::content::FileEntry;
 use cairn_schemas::data::LedgerOpened;
-use cairn_schemas::fleet::{FLEET_VERSION, Fleet, SignersConfig};
+use cairn_schemas::fleet::{Fleet, SignersConfig};
 use cairn_schemas::ids::{NodeId, RecordIndex, StreamId};
 use cairn_schemas::record::Record;
 use cairn_schemas::time::Clock;
 use cairn_schemas::types::{NodeKind, RecordType};
 use cairn_schemas::wire::{JoinToken, Pins};
 
+pub use error::SetupError;
 pub use keys::Keys;
 
-use crate::control::{Control, ControlError};
+use crate::control::Control;
 use crate::durable::{self, DiskError, Readers};
-use crate::joins::{JoinError, Joins};
+use crate::joins::Joins;
 use crate::random::{Random, draw};
 use crate::repo::{self, Author, Owner, RepoError, Source};
 use crate::step::Step;
@@ -41,166 +43,6 @@ const READ_STEP: usize = 1_024;
 const MAIN_BRANCH: &str = "main";
 /// What the first commit of a policy repo says.
 const FIRST_MESSAGE: &str = "Start from the template\n";
-
-/// Why a data folder cannot be used. With its causes one line each; [`SetupError::hint`] says what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetupError {
-    /// A file or folder could not be read or written.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The folder is somebody else's.
-    #[error("{} is not empty and is not a Cairn data folder", path.display())]
-    NotOurs {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Made by a newer version.
-    #[error("{} has version {found}; this program reads version {FLEET_VERSION}", path.display())]
-    NewerVersion {
-        /// `fleet.yaml`.
-        path: PathBuf,
-        /// Its version.
-        found: u64,
-    },
-    /// `fleet.yaml` cannot be read.
-    #[error("{} is broken: {reason}", path.display())]
-    BrokenFleet {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        reason: String,
-    },
-    /// A key is missing.
-    #[error("the key {} is missing", path.display())]
-    KeyMissing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A key file holds no key.
-    #[error("{} is not a key: {reason}", path.display())]
-    NotAKey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A key is not the one that `fleet.yaml` names.
-    #[error("the key {} is not the one that fleet.yaml names", path.display())]
-    OtherKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A join token's file holds no token.
-    #[error("{} is not a join token", path.display())]
-    NotAToken {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is no `git`.
-    #[error("the program git cannot be run: {reason}")]
-    NoGit {
-        /// What the system said.
-        reason: String,
-    },
-    /// The policy repo cannot be used.
-    #[error("the policy repo {} cannot be used", path.display())]
-    Policies {
-        /// The repo.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<RepoError>,
-    },
-    /// The policy repo has no commit.
-    #[error("the policy repo {} has no commit on the branch `{branch}`", path.display())]
-    NoCommit {
-        /// The repo.
-        path: PathBuf,
-        /// The branch that was looked at.
-        branch: String,
-    },
-    /// The policy repo is gone although releases were built from it.
-    #[error("the policy repo {} is missing, and releases were built from it", path.display())]
-    PoliciesMissing {
-        /// Where it was.
-        path: PathBuf,
-    },
-    /// The ledger is gone although nodes joined it.
-    #[error("the ledger {} is missing, and nodes have joined it", path.display())]
-    LedgerMissing {
-        /// Where it was.
-        path: PathBuf,
-    },
-    /// Another process writes the ledger.
-    #[error("the ledger {} is in use by another process", path.display())]
-    LedgerInUse {
-        /// The ledger.
-        path: PathBuf,
-    },
-    /// The ledger cannot be opened.
-    #[error("the ledger {} cannot be opened", path.display())]
-    Ledger {
-        /// The ledger.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<OpenError>,
-    },
-    /// The ledger cannot be read.
-    #[error("the ledger {} cannot be read", path.display())]
-    Read {
-        /// The ledger.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<ReadError>,
-    },
-    /// The ledger belongs to another fleet.
-    #[error("the ledger {} and {} do not belong together: {what} differs", ledger.display(), fleet.display())]
-    OtherLedger {
-        /// The ledger.
-        ledger: PathBuf,
-        /// `fleet.yaml`.
-        fleet: PathBuf,
-        /// What differs.
-        what: &'static str,
-    },
-    /// The control plane's stream could not be opened.
-    #[error("the control plane's stream cannot be opened")]
-    Control(#[from] ControlError),
-    /// The registry of nodes cannot be read or written.
-    #[error(transparent)]
-    Joins(#[from] JoinError),
-    /// No randomness.
-    #[error("the system gives no random bytes: {0}")]
-    Random(#[source] std::io::Error),
-}
-
-impl SetupError {
-    /// What to do about it, where that can be said.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        Some(match self {
-            SetupError::Disk(_) => "make it writable for this user, or choose another folder with --dir",
-            SetupError::NotOurs { .. } => "choose an empty folder, or one that does not exist yet, with --dir",
-            SetupError::NewerVersion { .. } => "use the version of cairn that made it, or another folder with --dir",
-            SetupError::BrokenFleet { .. } => "correct the file or restore it from a backup; nothing was changed",
-            SetupError::KeyMissing { .. } | SetupError::NotAKey { .. } | SetupError::OtherKey { .. } => {
-                "restore it from a backup, or start anew in another folder with --dir"
-            }
-            SetupError::NotAToken { .. } => "delete the file: a new token is made at the next start",
-            SetupError::NoGit { .. } => "install git (Debian: apt install git) and see that it is in PATH",
-            SetupError::NoCommit { .. } => "commit a cairn.yaml there, or remove the folder to start from the template",
-            SetupError::PoliciesMissing { .. } => {
-                "put it back from a clone; what the control plane saw last is in cache/policies.git, branch upstream"
-            }
-            SetupError::LedgerMissing { .. } => "restore it from a backup, or start anew in another folder with --dir",
-            SetupError::LedgerInUse { .. } => "stop the other cairn, or choose another folder with --dir",
-            SetupError::Ledger { .. } | SetupError::Read { .. } => "`cairn verify` says more; nothing was changed",
-            SetupError::OtherLedger { .. } => "restore the one that was changed from a backup; nothing was changed",
-            SetupError::Policies { .. } => "mend it with git",
-            _ => return None,
-        })
-    }
-}
 
 /// What a first run needs to know.
 pub struct Options {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cairn_schemas::data::{CommitSignature, LoadCause, RecordData, TestCounts};
 use cairn_schemas::record::Draft;
