@@ -46,6 +46,8 @@ struct State {
     fault: Option<Fault>,
     random: u64,
     locked: BTreeSet<String>,
+    /// Syncs that are silently left out.
+    left_out: Option<Syncs>,
     /// Published files whose bytes may never change.
     frozen: BTreeMap<String, Vec<u8>>,
 }
@@ -59,6 +61,39 @@ pub(crate) struct FaultyDisk {
 struct FaultyFile {
     disk: FaultyDisk,
     inode: usize,
+    kind: Syncs,
+}
+
+/// The kinds of syncs that the writer makes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Syncs {
+    /// Of the write-ahead log's segments.
+    Log,
+    /// Of the names of segments.
+    LogNames,
+    /// Of tiles and checkpoints before they get their names.
+    Files,
+    /// Of names below `tile/`.
+    TileNames,
+    /// Of names in the root: `checkpoint`, and the folders.
+    RootNames,
+    /// Of retained checkpoints' names.
+    KeptNames,
+}
+
+impl Syncs {
+    fn of_file(path: &str) -> Syncs {
+        if path.ends_with(".wal") || path.ends_with("segment") { Syncs::Log } else { Syncs::Files }
+    }
+
+    fn of_folder(folder: &str) -> Syncs {
+        match folder.split('/').next().unwrap_or_default() {
+            "" => Syncs::RootNames,
+            "wal" => Syncs::LogNames,
+            "tile" => Syncs::TileNames,
+            _ => Syncs::KeptNames,
+        }
+    }
 }
 
 impl FaultyDisk {
@@ -72,6 +107,7 @@ impl FaultyDisk {
                 fault: None,
                 random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
                 locked: BTreeSet::new(),
+                left_out: None,
                 frozen: BTreeMap::new(),
             })),
         }
@@ -111,6 +147,11 @@ impl FaultyDisk {
     pub(crate) fn fill(&self) {
         self.state().fault =
             Some(Fault { after: u64::MAX, done: false, once: false, kind: io::ErrorKind::StorageFull });
+    }
+
+    /// From now on syncs of this kind do nothing, and say that they did.
+    pub(crate) fn leave_out(&self, syncs: Option<Syncs>) {
+        self.state().left_out = syncs;
     }
 
     /// No more faults.
@@ -274,8 +315,10 @@ impl DiskFile for FaultyFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.disk.call(false, |state| {
-            let inode = &mut state.inodes[self.inode];
-            inode.synced.clone_from(&inode.current);
+            if state.left_out != Some(self.kind) {
+                let inode = &mut state.inodes[self.inode];
+                inode.synced.clone_from(&inode.current);
+            }
             Ok(())
         })
     }
@@ -299,12 +342,12 @@ impl Disk for FaultyDisk {
             state.inodes.push(Inode::default());
             state.set(path, Some(Entry::File(made)))
         })?;
-        Ok(Box::new(FaultyFile { disk: self.clone(), inode: made }))
+        Ok(Box::new(FaultyFile { disk: self.clone(), inode: made, kind: Syncs::of_file(path) }))
     }
 
     fn open(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
         let inode = self.state().file(path)?;
-        Ok(Box::new(FaultyFile { disk: self.clone(), inode }))
+        Ok(Box::new(FaultyFile { disk: self.clone(), inode, kind: Syncs::of_file(path) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -349,8 +392,11 @@ impl Disk for FaultyDisk {
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         self.call(false, |state| {
+            let left_out = state.left_out == Some(Syncs::of_folder(folder));
             let folder = state.folders.get_mut(folder).ok_or(io::ErrorKind::NotFound)?;
-            folder.synced.clone_from(&folder.current);
+            if !left_out {
+                folder.synced.clone_from(&folder.current);
+            }
             Ok(())
         })
     }
