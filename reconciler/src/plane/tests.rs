@@ -271,13 +271,7 @@ fn the_fleet_is_observed_every_five_minutes_and_the_last_head_is_signed() {
 #[test]
 fn unsigned_commits_are_rejected_where_signers_are_demanded() {
     let mut fleet = Fleet::start();
-    fleet.restart_after(|dir| {
-        let path = dir.join("fleet.yaml");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let key = fleet::ssh_key(dir);
-        let signers = format!("signers: {{ allowed_signers: [\"alice@example.com {key}\"] }}");
-        std::fs::write(&path, text.replace("signers: unsigned_allowed", &signers)).unwrap();
-    });
+    fleet.restart_after(fleet::demand_signatures);
     fleet.plane().begin();
     let rejected: ReleaseRejected = fleet.wait_record("release.rejected", 1);
     assert_eq!(rejected.stage, RejectedAt::Signature);
@@ -290,4 +284,22 @@ fn unsigned_commits_are_rejected_where_signers_are_demanded() {
     fleet.git(&["commit", "-q", "--allow-empty", "-m", "unsigned"]);
     fleet.commit_signed("runbooks/b.md", "# B\n");
     fleet.wait_count("release.rejected", 2);
+}
+
+#[test]
+fn a_policy_narrows_whose_signature_counts_from_the_next_commit_on() {
+    let mut fleet = Fleet::start();
+    fleet.restart_after(fleet::demand_signatures);
+    let narrowed = format!("{}trust:\n  signers: [bob@example.com]\n", fleet::config("0s", 0));
+    fleet.commit_signed("runbooks/a.md", "# A\n");
+    fleet.plane().begin();
+    let _: ReleaseBuilt = fleet.wait_record("release.built", 1);
+    fleet.commit_signed("cairn.yaml", &narrowed);
+    let _: ReleaseBuilt = fleet.wait_record("release.built", 2);
+    fleet.commit_signed("runbooks/b.md", "# B\n");
+    let rejected: ReleaseRejected = fleet.wait_record("release.rejected", 1);
+    assert_eq!(rejected.stage, RejectedAt::Signature);
+    let reason = &rejected.problems[0].reason;
+    assert!(reason.contains("trust.signers") && reason.contains("SHA256:"), "{reason}");
+    assert!(!reason.contains("alice"), "people are not named in the ledger: {reason}");
 }

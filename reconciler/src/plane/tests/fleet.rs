@@ -262,8 +262,16 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
+/// From now on commits must be signed by Ada's key, whose principal is alice@example.com.
+pub(crate) fn demand_signatures(dir: &Path) {
+    let path = dir.join("fleet.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let signers = format!("signers: {{ allowed_signers: [\"alice@example.com {}\"] }}", ssh_key(dir));
+    std::fs::write(&path, text.replace("signers: unsigned_allowed", &signers)).unwrap();
+}
+
 /// Makes an SSH key in the key folder; its public line without the comment.
-pub(crate) fn ssh_key(dir: &Path) -> String {
+fn ssh_key(dir: &Path) -> String {
     let path = dir.join("keys/ada");
     let output = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
