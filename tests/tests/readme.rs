@@ -1,5 +1,6 @@
 //! README's commands do what README says: each marked block is run as it stands, in one folder, with the built binary in the place
 //! of `cargo run --release --`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here, with the place")]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! `schemas/v1/` and the Rust types say the same, and the valid record vectors satisfy the schemas.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here, with the place")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! `cairn up`, end to end, as a user would: Git, curl, programs started by hand, `cairn verify`.
 //!
 //! Times are printed, never asserted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here, with the place")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! `cairn up` under `sudo`, and as a user who is not root.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here, with the place")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
