@@ -11,6 +11,8 @@ pub mod dir;
 mod disk;
 #[cfg(feature = "write")]
 mod durable;
+#[cfg(feature = "write")]
+pub mod files;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod fixture;
@@ -24,6 +26,8 @@ pub mod note;
 #[cfg(feature = "write")]
 pub mod producer;
 pub mod proof;
+#[cfg(feature = "write")]
+pub mod random;
 #[cfg(feature = "write")]
 mod streams;
 pub mod tile;

@@ -1,28 +1,9 @@
-//! Randomness as an argument: keys, tokens and stream ids are drawn from what the caller hands in.
+//! Randomness as an argument: see [`cairn_ledger::random`].
 
-use std::io;
-
-/// A source of random bytes that nobody can guess.
-pub trait Random: Send + Sync {
-    /// Fills `bytes`.
-    ///
-    /// # Errors
-    /// The system has no randomness to give.
-    fn fill(&self, bytes: &mut [u8]) -> io::Result<()>;
-}
-
-/// The operating system's generator.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&self, bytes: &mut [u8]) -> io::Result<()> {
-        getrandom::fill(bytes).map_err(io::Error::other)
-    }
-}
+pub use cairn_ledger::random::{Random, SystemRandom};
 
 /// So many random bytes.
-pub(crate) fn draw<const N: usize>(random: &dyn Random) -> io::Result<[u8; N]> {
+pub(crate) fn draw<const N: usize>(random: &dyn Random) -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     random.fill(&mut bytes)?;
     Ok(bytes)

@@ -49,9 +49,6 @@ pub(super) fn start(places: Vec<Place>, web: &Web, clock: &Arc<dyn Clock>) -> Re
     let mut nodes = Nodes { agents: Vec::new(), watch: None };
     for place in places {
         let labels = labels(place.kind);
-        if let Some(parent) = place.folder.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| Failure::bad(format!("{}: {error}", parent.display())))?;
-        }
         let identity = join(&place.folder, &web.url(), &place.token, place.kind, &labels, &SystemRandom)
             .map_err(|error| Failure::bad(format!("{} cannot join: {}", place.kind.as_str(), chain(&error))))?;
         match place.kind {
