@@ -1,5 +1,8 @@
-module cairn/interop
+module cairn/ledger/interop
 
-go 1.24.0
+go 1.25.0
 
-require golang.org/x/mod v0.28.0
+require (
+	github.com/transparency-dev/formats v0.1.1
+	golang.org/x/mod v0.36.0
+)

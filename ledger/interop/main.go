@@ -1,14 +1,15 @@
-// Checks a Cairn ledger with golang.org/x/mod/sumdb: another implementation of signed notes and RFC 6962 trees, by other people.
+// Checks a Cairn ledger with golang.org/x/mod/sumdb and github.com/transparency-dev/formats: other implementations, by other
+// people, of signed notes, RFC 6962 trees and tlog-proofs.
 //
 //	go run . LEDGER VKEY
 //
 // It verifies the checkpoint's signature, computes the root from the records in the entry bundles, compares every stored hash tile
-// with hashes of its own, and checks each release's .tlog-proof against the record beside it.
+// with hashes of its own, does the same for every retained checkpoint, and checks each release's .tlog-proof against the record
+// beside it. Exit 0: all holds. 1: something does not, and standard error says what.
 package main
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/transparency-dev/formats/proof"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -26,20 +28,16 @@ func main() {
 	}
 	ledger, vkey := os.Args[1], os.Args[2]
 	verifier, err := note.NewVerifier(vkey)
-	check(err, "the vkey")
+	check(err, "the verifier key")
 	verifiers := note.VerifierList(verifier)
 
 	size, root := open(read(filepath.Join(ledger, "checkpoint")), verifiers, "checkpoint")
-	leaves := entries(ledger, size)
-	hashes := build(leaves)
-	own, err := tlog.TreeHash(size, hashes)
-	check(err, "the tree hash")
-	if own != root {
-		fail("the checkpoint's root is %v, the records' is %v", root, own)
-	}
+	hashes := build(entries(ledger, size))
+	sameRoot("checkpoint", size, root, hashes)
 	tiles := hashTiles(ledger, size, hashes)
+	retained := checkpoints(ledger, size, verifiers, hashes)
 	proofs := releases(ledger, verifiers, hashes)
-	fmt.Printf("golang.org/x/mod/sumdb: signature, root of %d records, %d hash tiles, %d release proofs: OK\n", size, tiles, proofs)
+	fmt.Printf("root of %d records, %d hash tiles, %d retained checkpoints, %d release proofs\n", size, tiles, retained, proofs)
 }
 
 // open checks a checkpoint's signature and returns its size and root.
@@ -55,6 +53,14 @@ func open(message []byte, verifiers note.Verifiers, what string) (int64, tlog.Ha
 	root, err := tlog.ParseHash(lines[2])
 	check(err, what+": root")
 	return size, root
+}
+
+func sameRoot(what string, size int64, root tlog.Hash, hashes stored) {
+	own, err := tlog.TreeHash(size, hashes)
+	check(err, what+": the tree hash")
+	if own != root {
+		fail("%s: the signed root of %d records is %v, and the records' is %v", what, size, root, own)
+	}
 }
 
 // path is a C2SP tile path: three digits an element, all but the last with an x.
@@ -74,15 +80,19 @@ func entries(ledger string, size int64) [][]byte {
 	var leaves [][]byte
 	for index := int64(0); index*256 < size; index++ {
 		width := min(256, size-index*256)
-		bundle := read(filepath.Join(ledger, path("entries", index, width)))
-		for len(bundle) > 0 {
+		name := path("entries", index, width)
+		bundle := read(filepath.Join(ledger, name))
+		for range width {
+			if len(bundle) < 2 || len(bundle) < 2+int(binary.BigEndian.Uint16(bundle)) {
+				fail("%s ends inside a record", name)
+			}
 			length := 2 + int(binary.BigEndian.Uint16(bundle))
 			leaves = append(leaves, bundle[2:length])
 			bundle = bundle[length:]
 		}
-	}
-	if int64(len(leaves)) != size {
-		fail("the bundles hold %d records, the checkpoint says %d", len(leaves), size)
+		if len(bundle) > 0 {
+			fail("%s has %d bytes behind its %d records", name, len(bundle), width)
+		}
 	}
 	return leaves
 }
@@ -122,7 +132,7 @@ func hashTiles(ledger string, size int64, hashes stored) int {
 			}
 			name := path(strconv.Itoa(level), index, wide)
 			if !bytes.Equal(read(filepath.Join(ledger, name)), want.Bytes()) {
-				fail("%s differs", name)
+				fail("%s does not hold the records' hashes", name)
 			}
 			count++
 		}
@@ -130,29 +140,33 @@ func hashTiles(ledger string, size int64, hashes stored) int {
 	return count
 }
 
+func checkpoints(ledger string, newest int64, verifiers note.Verifiers, hashes stored) int {
+	files, err := filepath.Glob(filepath.Join(ledger, "checkpoints", "*"))
+	check(err, "checkpoints")
+	for _, file := range files {
+		size, root := open(read(file), verifiers, file)
+		if strconv.FormatInt(size, 10) != filepath.Base(file) || size > newest {
+			fail("%s is of %d records", file, size)
+		}
+		sameRoot(file, size, root, hashes)
+	}
+	return len(files)
+}
+
 func releases(ledger string, verifiers note.Verifiers, hashes stored) int {
 	folders, err := filepath.Glob(filepath.Join(ledger, "releases", "*"))
 	check(err, "releases")
 	for _, folder := range folders {
-		record := read(filepath.Join(folder, "record.json"))
-		head, checkpoint, found := strings.Cut(string(read(filepath.Join(folder, "release.tlog-proof"))), "\n\n")
-		if !found {
-			fail("%s: no checkpoint in the proof", folder)
+		var parsed proof.TLogProof
+		check(parsed.Unmarshal(read(filepath.Join(folder, "release.tlog-proof"))), folder)
+		size, root := open(parsed.Checkpoint, verifiers, folder)
+		sameRoot(folder, size, root, hashes)
+		var path tlog.RecordProof
+		for _, hash := range parsed.Hashes {
+			path = append(path, tlog.Hash(hash))
 		}
-		lines := strings.Split(head, "\n")
-		if lines[0] != "c2sp.org/tlog-proof@v1" {
-			fail("%s: %s", folder, lines[0])
-		}
-		index, err := strconv.ParseInt(strings.TrimPrefix(lines[1], "index "), 10, 64)
-		check(err, folder)
-		var proof tlog.RecordProof
-		for _, line := range lines[2:] {
-			hash, err := base64.StdEncoding.DecodeString(line)
-			check(err, folder)
-			proof = append(proof, tlog.Hash(hash))
-		}
-		size, root := open([]byte(checkpoint), verifiers, folder)
-		check(tlog.CheckRecord(proof, size, root, index, tlog.RecordHash(record)), folder)
+		leaf := tlog.RecordHash(read(filepath.Join(folder, "record.json")))
+		check(tlog.CheckRecord(path, size, root, int64(parsed.Index), leaf), folder+": the proof of record.json")
 	}
 	return len(folders)
 }

@@ -53,4 +53,4 @@ if (statement._type !== "https://in-toto.io/Statement/v1") refuse(`${statement._
 if (subject.name !== "content.tar" || subject.digest.sha256 !== tar) {
   refuse(`the statement is about ${JSON.stringify(subject)}, and content.tar is ${tar}`);
 }
-console.log(`@sigstore/verify: verified release ${statement.predicate.serial} of sha256:${tar}`);
+console.log(`verified release ${statement.predicate.serial} of sha256:${tar}`);

@@ -36,7 +36,7 @@ def main(directory, key_file):
         sys.exit(f"refused: {statement['_type']} is not an in-toto Statement v1")
     if subject != {"name": "content.tar", "digest": {"sha256": tar}}:
         sys.exit(f"refused: the statement is about {subject}, and content.tar is {tar}")
-    print(f"securesystemslib: verified release {statement['predicate']['serial']} of sha256:{tar}")
+    print(f"verified release {statement['predicate']['serial']} of sha256:{tar}")
 
 
 if __name__ == "__main__":
