@@ -11,6 +11,9 @@ use crate::time::Timestamp;
 use crate::token::Token;
 
 /// Rule fields that hold personal values: they enter `fields` as tokens and cannot enter otherwise. A policy may name more.
+///
+/// Groups are here because most systems give each user a group of the same name, control groups because their paths name sessions
+/// by user id. [`is_personal_field`] knows the spellings.
 pub const PERSONAL_FIELDS: &[&str] = &[
     "user.homedir",
     "user.loginname",
@@ -18,16 +21,44 @@ pub const PERSONAL_FIELDS: &[&str] = &[
     "user.name",
     "user.shell",
     "user.uid",
+    "group.gid",
+    "group.name",
     "proc.env",
     "proc.aenv",
+    "thread.cgroup",
+    "thread.cgroups",
+    "evt.args",
+    "evt.arg.cgroups",
+    "evt.arg.env",
+    "evt.arg.gid",
+    "evt.arg.loginuid",
+    "evt.arg.uid",
 ];
+
+/// Whether a rule field, as a rule writes it, holds a personal value: `user.name`, `proc.env[HOME]`, `evt.arg[uid]`.
+///
+/// An event's argument that is named by its number counts as personal: which one it is depends on the event.
+#[must_use]
+pub fn is_personal_field(name: &str) -> bool {
+    let (base, argument) = match name.split_once('[') {
+        Some((base, rest)) => (base, rest.strip_suffix(']').unwrap_or(rest)),
+        None => (name, ""),
+    };
+    let event_argument = match (base, argument) {
+        ("evt.arg" | "evt.rawarg", argument) => Some(argument),
+        (base, _) => base.strip_prefix("evt.arg.").or_else(|| base.strip_prefix("evt.rawarg.")),
+    };
+    match event_argument {
+        Some(argument) if argument.bytes().all(|byte| byte.is_ascii_digit()) => true,
+        Some(argument) => PERSONAL_FIELDS.iter().any(|field| field.strip_prefix("evt.arg.") == Some(argument)),
+        None => PERSONAL_FIELDS.contains(&base),
+    }
+}
 
 fn personal_as_tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     let fields = BTreeMap::<String, String>::deserialize(deserializer)?;
-    for name in PERSONAL_FIELDS {
-        if let Some(value) = fields.get(*name) {
-            value.parse::<Token>().map_err(|error| D::Error::custom(format!("field {name}: {error}")))?;
-        }
+    for (name, value) in fields.iter().filter(|(name, _)| is_personal_field(name)) {
+        value.parse::<Token>().map_err(|error| D::Error::custom(format!("field {name}: {error}")))?;
     }
     Ok(fields)
 }
@@ -217,4 +248,43 @@ pub struct ContainmentRefused {
     pub target: Target,
     /// Why not.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_personal_field_is_known_in_every_spelling() {
+        for name in PERSONAL_FIELDS {
+            assert!(is_personal_field(name), "{name}");
+        }
+        let spellings = [
+            "proc.env[HOME]",
+            "proc.aenv[2]",
+            "evt.arg[uid]",
+            "evt.rawarg.uid",
+            "evt.rawarg[loginuid]",
+            // The number is an argument's place, which another event gives to another argument.
+            "evt.arg[17]",
+            "evt.arg[]",
+            "evt.arg",
+        ];
+        for name in spellings {
+            assert!(is_personal_field(name), "{name}");
+        }
+        for name in ["proc.name", "proc.aname[2]", "evt.arg.flags", "evt.arg[name]", "fd.name", "user", "usersname", ""]
+        {
+            assert!(!is_personal_field(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_personal_value_in_the_clear_is_refused_whatever_the_spelling() {
+        for name in ["user.name", "proc.env[HOME]", "evt.arg[uid]"] {
+            let json = serde_json::json!({ name: "alice" });
+            assert!(personal_as_tokens(json).is_err(), "{name}");
+        }
+        assert!(personal_as_tokens(serde_json::json!({ "proc.name": "alice" })).is_ok());
+    }
 }
