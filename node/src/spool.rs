@@ -24,7 +24,7 @@ use cairn_ledger::producer::{Chain, SealError};
 use cairn_schemas::data::CheckpointSeen;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, Sequence, StreamId};
-use cairn_schemas::record::Draft;
+use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::time::Clock;
 use cairn_schemas::types::RecordType;
 use ed25519_dalek::SigningKey;
@@ -113,6 +113,14 @@ pub enum SpoolError {
     /// There is no randomness for a stream id.
     #[error("the system gives no random bytes: {0}")]
     Random(#[source] std::io::Error),
+    /// The stream that the records belong to is not the current one any more.
+    #[error("records of stream {expected} cannot go to {current}, which has begun meanwhile")]
+    OtherStream {
+        /// The stream they belong to.
+        expected: StreamId,
+        /// The current one.
+        current: StreamId,
+    },
 }
 
 /// Where a record stands: durable on this node's disk.
@@ -281,27 +289,62 @@ impl Spool {
     /// soon as that is possible.
     pub fn append(&self, drafts: Vec<Draft>) -> Result<Vec<Recorded>, SpoolError> {
         let kinds: Vec<RecordType> = drafts.iter().map(|draft| draft.kind).collect();
-        let mut state = self.inner.lock();
-        let recorded = match self.inner.seal(&mut state, drafts) {
-            Ok(recorded) => recorded,
-            Err(error @ SpoolError::Full { .. }) => {
-                self.inner.note_loss(state, &kinds);
-                return Err(error);
-            }
-            Err(error) => return Err(error),
-        };
-        let batch = Arc::clone(&state.batch);
-        match self.inner.wait_durable(state, &batch) {
-            Ok(()) => Ok(recorded),
-            Err(source) => {
-                let now = self.inner.clock.now();
-                let mut state = self.inner.lock();
-                for kind in kinds {
-                    state.losses.note(kind, now);
+        self.write_drafts(None, drafts).map_err(|error| {
+            let state = self.inner.lock();
+            match &error {
+                SpoolError::Full { .. } => self.inner.note_loss(state, &kinds),
+                SpoolError::NotDurable { .. } => {
+                    let (now, mut state) = (self.inner.clock.now(), state);
+                    for kind in kinds {
+                        state.losses.note(kind, now);
+                    }
                 }
-                Err(SpoolError::NotDurable { source })
+                _ => {}
+            }
+            error
+        })
+    }
+
+    /// [`Spool::append`] for drafts that whoever calls keeps where they are refused: a refusal is not counted as a loss, because
+    /// they are offered again, or accounted for otherwise. With a `stream` they go to no other: what they say refers to records
+    /// there by number.
+    ///
+    /// # Errors
+    /// As [`Spool::append`]; [`SpoolError::OtherStream`].
+    pub fn offer(&self, stream: Option<&StreamId>, drafts: Vec<Draft>) -> Result<Vec<Recorded>, SpoolError> {
+        self.write_drafts(stream, drafts)
+    }
+
+    fn write_drafts(&self, stream: Option<&StreamId>, drafts: Vec<Draft>) -> Result<Vec<Recorded>, SpoolError> {
+        let mut state = self.inner.lock();
+        if let Some(expected) = stream
+            && expected != state.queue.stream()
+        {
+            let current = state.queue.stream().clone();
+            return Err(SpoolError::OtherStream { expected: expected.clone(), current });
+        }
+        let recorded = self.inner.seal(&mut state, drafts)?;
+        let batch = Arc::clone(&state.batch);
+        self.inner.wait_durable(state, &batch).map_err(|source| SpoolError::NotDurable { source })?;
+        Ok(recorded)
+    }
+
+    /// The first durable record of the current stream from number `from` on that is `wanted`, among those that are still here:
+    /// what was sent goes by whole segments, so the newest ones always are.
+    ///
+    /// # Errors
+    /// A record cannot be read back.
+    pub fn find(&self, from: Sequence, mut wanted: impl FnMut(&Record) -> bool) -> Result<Option<Record>, SpoolError> {
+        let held = self.inner.lock().queue.held_from(from);
+        for (file, place) in held {
+            let bytes = queue::read(&file, place).map_err(DiskError::of("read", &self.inner.folder))?;
+            match Record::parse(&bytes) {
+                Ok(record) if wanted(&record) => return Ok(Some(record)),
+                Ok(_) => {}
+                Err(error) => tracing::error!(error = error.one_line(), "a record in the spool cannot be read"),
             }
         }
+        Ok(None)
     }
 
     /// [`Spool::append`] for one draft.

@@ -282,6 +282,16 @@ impl Queue {
         plan
     }
 
+    /// Where the records from this number on lie that are here, sent ones included.
+    pub(crate) fn held_from(&self, from: Sequence) -> Vec<(Arc<File>, Place)> {
+        let mut held = Vec::new();
+        for segment in &self.segments {
+            let skip = usize::try_from(from.0.saturating_sub(segment.header.state.next.0)).unwrap_or(usize::MAX);
+            held.extend(segment.places.iter().skip(skip).map(|place| (Arc::clone(&segment.file), *place)));
+        }
+        held
+    }
+
     /// The first record that is here.
     pub(crate) fn first(&self) -> Sequence {
         self.segments.front().map_or(Sequence(0), |segment| segment.header.state.next)

@@ -437,3 +437,31 @@ fn waiting_ends_when_something_is_pending_or_the_spool_is_closed() {
         waiter.join().unwrap();
     });
 }
+
+#[test]
+fn what_is_offered_and_refused_is_no_loss_and_goes_to_no_other_stream() {
+    let bench = Bench::small(6_000, 3_000, 1_000);
+    let spool = bench.open();
+    let stream = spool.stream();
+    while spool.offer(Some(&stream), vec![draft("x")]).is_ok() {}
+    assert!(matches!(spool.offer(None, vec![draft("y")]), Err(SpoolError::Full { .. })));
+    assert_eq!(spool.status().refused, 0);
+    assert!(!pending(&spool).iter().any(|record| record.data_as::<SensorLoss>().is_ok()));
+
+    let other = StreamId::new(&node(), [9; 16]);
+    assert!(matches!(spool.offer(Some(&other), vec![draft("z")]), Err(SpoolError::OtherStream { .. })));
+}
+
+#[test]
+fn a_record_is_found_whether_it_was_sent_or_not() {
+    let bench = Bench::small(1 << 20, 3_000, 1_000);
+    let spool = bench.open();
+    let places: Vec<Recorded> = ["a", "b", "c", "d", "e"].map(|version| spool.record(draft(version)).unwrap()).to_vec();
+    let newest = &places[4];
+    spool.trim(&newest.stream, newest.sequence).unwrap();
+    let is = |version: &'static str| move |record: &Record| versions(std::slice::from_ref(record)) == [version];
+    assert_eq!(spool.find(Sequence(0), is("e")).unwrap().unwrap().sequence, newest.sequence);
+    assert_eq!(spool.find(newest.sequence, is("e")).unwrap().unwrap().sequence, newest.sequence);
+    assert_eq!(spool.find(newest.sequence.next(), is("e")).unwrap(), None);
+    assert_eq!(spool.find(Sequence(0), is("a")).unwrap(), None, "sent, with its whole segment");
+}
