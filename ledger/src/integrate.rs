@@ -250,15 +250,17 @@ impl Integrator {
         }
 
         // 4. The checkpoint, signed over records and tiles that are durable. A crash before this leaves the old checkpoint, with all its
-        //    tiles; a crash after it leaves the new one. A numbered one may be there before `checkpoint` itself: it is as true.
+        //    tiles; a crash after it leaves the new one. The numbered one comes after it is durable: alone it would look to a verifier as
+        //    if `checkpoint` had been rolled back. A crash between the two leaves one fewer kept.
         let checkpoint = Checkpoint { origin: self.signer.verifier().name().to_owned(), size, root: edge.tree.root() };
         let bytes = checkpoint.sign(&self.signer)?;
         let keep = keep || self.kept_at.is_none_or(|kept| now < kept || now.since(kept) >= KEEP_INTERVAL);
-        let mut heads = vec![NewFile { path: CHECKPOINT_FILE.to_owned(), bytes: bytes.clone() }];
+        let newest = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes: bytes.clone() };
+        durable::write_files(&*self.disk, &mut self.folders, &[newest])?;
         if keep {
-            heads.push(NewFile { path: numbered_path(size), bytes: bytes.clone() });
+            let numbered = NewFile { path: numbered_path(size), bytes: bytes.clone() };
+            durable::write_files(&*self.disk, &mut self.folders, &[numbered])?;
         }
-        durable::write_files(&*self.disk, &mut self.folders, &heads)?;
 
         // 5. From here on the records are published: waiters are told, and the log may forget them.
         if keep {
