@@ -26,8 +26,15 @@ if (!directory || !keyFile) refuse("usage: node verify-dsse.mjs RELEASE_DIRECTOR
 
 const json = JSON.parse(readFileSync(join(directory, "statement.sigstore.json"), "utf8"));
 const publicKey = createPublicKey(readFileSync(keyFile));
-const der = publicKey.export({ type: "spki", format: "der" });
-const hint = createHash("sha256").update(der).digest("base64");
+// The bundle names the key by its fingerprint as OpenSSH prints it: `ssh-keygen -i -m PKCS8 -f KEY.pem | ssh-keygen -lf -`.
+const point = publicKey.export({ type: "spki", format: "der" }).subarray(-65);
+const wire = [Buffer.from("ecdsa-sha2-nistp256"), Buffer.from("nistp256"), point].flatMap((text) => {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(text.length);
+  return [length, text];
+});
+const fingerprint = createHash("sha256").update(Buffer.concat(wire)).digest("base64");
+const hint = `SHA256:${fingerprint.replace(/=+$/, "")}`;
 
 // The verifier asks for the key that the bundle hints at; only the given one is known.
 const finder = (asked) => {

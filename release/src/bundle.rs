@@ -1,8 +1,7 @@
 //! `statement.sigstore.json`: a Sigstore bundle v0.3 around a DSSE envelope with one ECDSA P-256 signature by a plain key.
 //!
 //! No certificate, no transparency-log entry: the ledger is this project's log. Written as canonical JSON (RFC 8785). Tools
-//! that others wrote check it: `release/interop/` has two scripts that do, and `cosign verify-blob-attestation --key` with
-//! `--insecure-ignore-tlog` is the third.
+//! that others wrote check it: `release/interop/` says which and how.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,17 +1,21 @@
 //! The release key: ECDSA on P-256 with SHA-256, because cosign and key management services have it. Apart from the ledger's.
 //!
-//! Public keys are SPKI in PEM, private keys PKCS#8 in PEM: what `openssl` reads and writes. A key is named by its hint, the
-//! base64 of the SHA-256 of its SPKI DER, which a Sigstore bundle carries twice.
+//! Public keys are SPKI in PEM, private keys PKCS#8 in PEM: what `openssl` reads and writes. A key is named by its hint, its
+//! fingerprint as OpenSSH prints it, which a Sigstore bundle carries twice. The bundle's format leaves the choice of the name to
+//! us; cosign and the other tools on go-securesystemslib skip a signature whose key id is neither empty nor that fingerprint.
 
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cairn_schemas::digest::Digest;
 use p256::ecdsa::VerifyingKey;
 use p256::ecdsa::signature::Verifier as _;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _, LineEnding};
 use thiserror::Error;
+
+/// Length of a P-256 point, uncompressed (SEC 1): what a key's SPKI DER ends with.
+const POINT_LEN: usize = 65;
 
 /// Why a text is not a release key. The text is not repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -64,10 +68,18 @@ impl ReleaseKey {
         self.key.to_public_key_pem(LineEnding::LF).expect("invariant: a P-256 point encodes")
     }
 
-    /// The key's name: base64 of the SHA-256 of its SPKI DER.
+    /// The key's name: `SHA256:` and the unpadded base64 of the SHA-256 of its SSH encoding (RFC 5656, section 3.1), which is
+    /// what `ssh-keygen -l` prints.
     #[must_use]
     pub fn hint(&self) -> String {
-        STANDARD.encode(Digest::sha256(&self.der).as_bytes())
+        let point = &self.der[self.der.len() - POINT_LEN..];
+        let mut encoded = Vec::new();
+        for text in [&b"ecdsa-sha2-nistp256"[..], b"nistp256", point] {
+            let len = u32::try_from(text.len()).expect("invariant: three short strings");
+            encoded.extend_from_slice(&len.to_be_bytes());
+            encoded.extend_from_slice(text);
+        }
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(Digest::sha256(&encoded).as_bytes()))
     }
 
     /// Whether `signature` (ASN.1 DER) is this key's over `message`.
@@ -171,6 +183,17 @@ mod tests {
         signature.push(0);
         assert!(!key.verifies(b"message", &signature), "trailing bytes");
         assert!(!ReleaseSigner::generate().unwrap().public().verifies(b"message", &signer.sign(b"message")));
+    }
+
+    /// The fingerprint is `ssh-keygen -i -m PKCS8 -f KEY.pem | ssh-keygen -lf -`'s.
+    #[test]
+    fn a_key_is_named_as_openssh_names_it() {
+        let pem = "-----BEGIN PUBLIC KEY-----\n\
+            MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2qRohAbWfA1/o20oiiyxs2HDw/yG\n\
+            mJzud4z4C+S7zwgAvaJdP/IdboLZETJsKo38VrZIZ3sWw6K0iAJwv3Ywbw==\n\
+            -----END PUBLIC KEY-----\n";
+        let key = ReleaseKey::from_pem(pem).unwrap();
+        assert_eq!(key.hint(), "SHA256:nPGz7E56gHP4g+OrHly4FnbayRs7cH0ncgs60Pl6mcw");
     }
 
     #[test]
