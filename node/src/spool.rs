@@ -289,19 +289,18 @@ impl Spool {
     /// soon as that is possible.
     pub fn append(&self, drafts: Vec<Draft>) -> Result<Vec<Recorded>, SpoolError> {
         let kinds: Vec<RecordType> = drafts.iter().map(|draft| draft.kind).collect();
-        self.write_drafts(None, drafts).map_err(|error| {
-            let state = self.inner.lock();
-            match &error {
+        self.write_drafts(None, drafts).inspect_err(|error| {
+            let mut state = self.inner.lock();
+            match error {
                 SpoolError::Full { .. } => self.inner.note_loss(state, &kinds),
                 SpoolError::NotDurable { .. } => {
-                    let (now, mut state) = (self.inner.clock.now(), state);
+                    let now = self.inner.clock.now();
                     for kind in kinds {
                         state.losses.note(kind, now);
                     }
                 }
                 _ => {}
             }
-            error
         })
     }
 

@@ -53,6 +53,10 @@ pub fn kill(pid: u32, start_ns: u64) -> Contained {
 }
 
 fn try_kill(pid: u32, start_ns: u64) -> io::Result<Outcome> {
+    if start_ns == 0 {
+        // Gone or not: without it nobody can say that this pid is the process that was detected.
+        return Err(io::Error::other("when the process began is not known, so its pid may be another's"));
+    }
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let Some(pid_checked) = raw else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{pid} is not a pid")));
@@ -67,13 +71,17 @@ fn try_kill(pid: u32, start_ns: u64) -> io::Result<Outcome> {
         Some(ticks) if ticks == start_ns / TICK_NS => {}
         _ => return Ok(Outcome::Gone),
     }
+    // Dead and not yet reaped: all of its threads are gone, and a signal would be taken and do nothing.
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    if poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0 {
+        return Ok(Outcome::Gone);
+    }
     match pidfd_send_signal(&process, Signal::KILL) {
         Ok(()) => {}
         Err(rustix::io::Errno::SRCH) => return Ok(Outcome::Gone),
         Err(error) => return Err(error.into()),
     }
     let patience = Timespec { tv_sec: DEATH_PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-    let mut ended = [PollFd::new(&process, PollFlags::IN)];
     match poll(&mut ended, Some(&patience))? {
         0 => {
             Err(io::Error::other(format!("SIGKILL was sent, and the process is still there after {DEATH_PATIENCE:?}")))
@@ -82,7 +90,7 @@ fn try_kill(pid: u32, start_ns: u64) -> io::Result<Outcome> {
     }
 }
 
-/// Field 22 of `/proc/<pid>/stat`; `None` when the process is gone or already dead.
+/// Field 22 of `/proc/<pid>/stat`; `None` when the process is gone.
 fn start_ticks(pid: u32) -> io::Result<Option<u64>> {
     match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => Ok(parse_start_ticks(&stat)),
@@ -125,6 +133,29 @@ mod tests {
         let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = child.id();
         assert_eq!(kill(pid, start_ns(pid) + TICK_NS).outcome, Outcome::Gone);
+        assert!(child.try_wait().unwrap().is_none(), "it still runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_dead_and_not_reaped_was_gone() {
+        let mut child = Command::new("/bin/true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let started = start_ns(pid);
+        // Its end closes the pipe; the pidfd says when it is a zombie.
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
+        assert_eq!(kill(pid, started), Contained { outcome: Outcome::Gone, error: None });
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_whose_start_is_not_known_is_not_touched() {
+        let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let contained = kill(child.id(), 0);
+        assert_eq!(contained.outcome, Outcome::Failed);
+        assert!(contained.error.unwrap().contains("not known"));
         assert!(child.try_wait().unwrap().is_none(), "it still runs");
         child.kill().unwrap();
         child.wait().unwrap();

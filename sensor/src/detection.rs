@@ -9,12 +9,16 @@ use cairn_schemas::record::{Draft, RECORD_LEN_MAX};
 use cairn_schemas::text::cut;
 use cairn_schemas::time::Timestamp;
 
-use crate::redact::Redaction;
+use crate::redact::{Part, Redaction};
 
 /// Most parents in a record.
 pub const ANCESTORS_MAX: usize = 16;
 /// Most arguments in a record.
 pub const ARGUMENTS_MAX: usize = 1_024;
+/// Most responses in a record.
+pub const RESPONSES_MAX: usize = 16;
+/// Longest name of a response in a record, bytes.
+const NAME_LEN_MAX: usize = 256;
 /// What a record needs beside its data, bytes: attributes, with room to spare.
 const ATTRIBUTES_LEN: usize = 2_048;
 /// The longest text at first; halved until the record fits.
@@ -48,12 +52,13 @@ pub fn draft(
 
 /// The process an alert is about, as a containment names it.
 #[must_use]
-pub fn target(alert: &Alert) -> Target {
+pub fn target(alert: &Alert, redaction: &Redaction) -> Target {
     let process = &alert.process;
+    let mut shorten = Shorten { redaction, len_max: 4_096, cut: false };
     Target {
         pid: u64::from(process.pid),
         start_ns: process.start_ns.to_string(),
-        executable: cut(&process.exe.to_string(), 4_096),
+        executable: shorten.part(Part::Executable, &process.exe),
     }
 }
 
@@ -65,79 +70,97 @@ fn data(
     redaction: &Redaction,
     len_max: usize,
 ) -> DetectionRaised {
-    let mut shorten = Shorten { len_max, cut: false };
+    let mut shorten = Shorten { redaction, len_max, cut: false };
     let fields = alert.fields.iter().filter_map(|(name, value)| {
         let text = match value {
             FieldValue::Absent => return None,
             value => value.to_string(),
         };
-        // The token of the whole value, not of what is left of it: equal values must link.
-        Some((name.clone(), shorten.text(&redaction.field(name, &text))))
+        // The token of the whole value, not of what is left of it: equal values must link. And a cut token is none.
+        Some((
+            name.clone(),
+            redaction.field(name, &text).map_or_else(|| shorten.text(&text), |token| token.to_string()),
+        ))
     });
     let fields = fields.collect();
-    let process = process(&alert.process, user, redaction, &mut shorten);
+    let process = process(&alert.process, user, &mut shorten);
     let ancestry = &alert.process.ancestry;
     let ancestors = ancestry.iter().take(ANCESTORS_MAX).map(|parent| ancestor(parent, &mut shorten)).collect();
-    shorten.cut |= ancestry.len() > ANCESTORS_MAX;
+    shorten.cut |= ancestry.len() > ANCESTORS_MAX || responses.len() > RESPONSES_MAX;
+    let responses = responses.iter().take(RESPONSES_MAX).cloned();
     DetectionRaised {
         rule: shorten.text(&alert.rule),
         priority: alert.priority.as_str().to_owned(),
         tags: alert.tags.iter().take(64).map(|tag| shorten.text(tag)).collect(),
-        source: alert.source.clone(),
+        source: shorten.text(&alert.source),
         event: alert.event_type.clone(),
         observed: Timestamp::from_nanos(alert.time_ns),
         output: shorten.text(&alert.template),
         fields,
         process,
         ancestors,
-        container: alert.process.container.as_ref().map(ToString::to_string),
+        container: alert.process.container.as_ref().map(|id| shorten.part(Part::Container, id)),
         file: file(event, &mut shorten),
-        responses: responses.iter().take(16).cloned().collect(),
+        responses: responses.map(|seen| ResponseSeen { name: cut(&seen.name, NAME_LEN_MAX), ..seen }).collect(),
         cut: shorten.cut,
     }
 }
 
-fn process(view: &ProcessView, user: Option<&str>, redaction: &Redaction, shorten: &mut Shorten) -> Process {
+fn process(view: &ProcessView, user: Option<&str>, shorten: &mut Shorten<'_>) -> Process {
+    // Where command lines are personal, one token stands for all arguments: it links, and is harder to guess than each of them.
+    let arguments = match shorten.redaction.part(Part::Command, &view.cmdline.to_string()) {
+        Some(token) => vec![token.to_string()],
+        None => shorten.arguments(&view.args, view.args_truncated),
+    };
     Process {
         pid: u64::from(view.pid),
         start_ns: view.start_ns.to_string(),
-        name: shorten.text(&view.name.to_string()),
-        executable: shorten.text(&view.exe.to_string()),
-        arguments: shorten.arguments(&view.args, view.args_truncated),
-        directory: (!view.cwd.is_empty()).then(|| shorten.text(&view.cwd.to_string())),
-        user: redaction.user(view.uid, user, view.loginuid),
+        name: shorten.part(Part::Name, &view.name),
+        executable: shorten.part(Part::Executable, &view.exe),
+        arguments,
+        directory: (!view.cwd.is_empty()).then(|| shorten.part(Part::Directory, &view.cwd)),
+        user: shorten.redaction.user(view.uid, user, view.loginuid),
         terminal: view.tty != 0,
     }
 }
 
-fn ancestor(parent: &AlertAncestor, shorten: &mut Shorten) -> Ancestor {
+fn ancestor(parent: &AlertAncestor, shorten: &mut Shorten<'_>) -> Ancestor {
     Ancestor {
         pid: u64::from(parent.pid),
         start_ns: parent.start_ns.to_string(),
-        name: shorten.text(&parent.name.to_string()),
-        executable: shorten.text(&parent.exe.to_string()),
-        command: shorten.text(&parent.cmdline.to_string()),
+        name: shorten.part(Part::Name, &parent.name),
+        executable: shorten.part(Part::Executable, &parent.exe),
+        command: shorten.part(Part::Command, &parent.cmdline),
     }
 }
 
-fn file(event: &Event, shorten: &mut Shorten) -> Option<FileSeen> {
+fn file(event: &Event, shorten: &mut Shorten<'_>) -> Option<FileSeen> {
     let EventKind::Open(open) = &event.kind else { return None };
-    let argument = shorten.text(&open.nameraw.to_string());
-    let path = shorten.text(&open.name.to_string());
-    let argument = (argument != path && !argument.is_empty()).then_some(argument);
-    Some(FileSeen { path, argument })
+    let differs = open.nameraw != open.name && !open.nameraw.is_empty();
+    Some(FileSeen {
+        path: shorten.part(Part::File, &open.name),
+        argument: differs.then(|| shorten.part(Part::File, &open.nameraw)),
+    })
 }
 
-/// Cuts texts, and remembers whether it did.
-struct Shorten {
+/// Cuts texts, and remembers whether it did. Tokens are never cut.
+struct Shorten<'a> {
+    redaction: &'a Redaction,
     len_max: usize,
     cut: bool,
 }
 
-impl Shorten {
+impl Shorten<'_> {
     fn text(&mut self, text: &str) -> String {
         self.cut |= text.len() > self.len_max;
         cut(text, self.len_max)
+    }
+
+    /// A part as a policy lets it be shown. An unknown one is empty, not the token of nothing.
+    fn part(&mut self, part: Part, value: &Text) -> String {
+        let text = value.to_string();
+        let token = if text.is_empty() { None } else { self.redaction.part(part, &text) };
+        token.map_or_else(|| self.text(&text), |token| token.to_string())
     }
 
     /// Arguments, together no longer than the limit.
@@ -265,5 +288,63 @@ pub(crate) mod tests {
         let file = record.data_as::<DetectionRaised>().unwrap().file.unwrap();
         assert_eq!(file.path, "/etc/shadow");
         assert_eq!(file.argument.as_deref(), Some("../shadow-link"));
+    }
+
+    #[test]
+    fn a_rule_that_prints_everything_about_a_hostile_process_still_makes_a_record() {
+        let mut alert = alert("Shell", Priority::Notice);
+        let hostile: Text = Text::from(&[1u8; 40_000][..]);
+        alert.process.ancestry = vec![
+            AlertAncestor {
+                exe: hostile.clone(),
+                cmdline: hostile.clone(),
+                name: hostile.clone(),
+                ..AlertAncestor::default()
+            };
+            ANCESTORS_MAX
+        ];
+        alert.process.args = vec![hostile.clone(); 9];
+        for number in 0..126 {
+            alert.fields.insert(format!("proc.acmdline[{number}]"), FieldValue::Text(hostile.clone()));
+        }
+        for name in ["user.name", "user.uid"] {
+            alert.fields.insert(name.to_owned(), FieldValue::Text(Text::from(&b"alice"[..])));
+        }
+        let seen = ResponseSeen {
+            name: "r".repeat(60_000),
+            action: "kill".into(),
+            mode: cairn_schemas::config::ResponseMode::Observe,
+        };
+        let record = record(draft(&alert, &event(), Some("alice"), vec![seen; 40], &redaction(), release()));
+        let data: DetectionRaised = record.data_as().unwrap();
+        assert!(data.cut);
+        assert!(data.fields["user.name"].parse::<cairn_schemas::token::Token>().is_ok(), "a token is never cut");
+    }
+
+    #[test]
+    fn what_a_policy_calls_personal_is_nowhere_in_the_record() {
+        let mut alert = alert("Shell", Priority::Notice);
+        let secret: Text = Text::from(&b"alice-secret"[..]);
+        alert.process.args = vec![secret.clone()];
+        alert.process.cmdline = secret.clone();
+        alert.process.exe = secret.clone();
+        alert.process.name = secret.clone();
+        alert.process.cwd = secret.clone();
+        alert.process.container = Some(secret.clone());
+        alert.process.ancestry = vec![AlertAncestor {
+            exe: secret.clone(),
+            cmdline: secret.clone(),
+            name: secret.clone(),
+            ..AlertAncestor::default()
+        }];
+        alert.fields.insert("proc.args".into(), FieldValue::Text(secret.clone()));
+        let open = Open { name: secret.clone(), nameraw: Text::from(&b"./alice-secret"[..]), ..Open::default() };
+        let event = Event { kind: EventKind::Open(Box::new(open)), ..event() };
+        let all =
+            ["proc.cmdline", "proc.exepath", "proc.name", "proc.cwd", "fd.name", "container.id"].map(String::from);
+        let redaction = Redaction::new(TokenKey { epoch: "e1".to_owned(), key: [7; 32] }, &all);
+        let record = record(draft(&alert, &event, Some("alice"), Vec::new(), &redaction, release()));
+        assert!(!record.data.to_string().contains("alice"), "{}", record.data);
+        assert!(!serde_json::to_string(&target(&alert, &redaction)).unwrap().contains("alice"));
     }
 }

@@ -2,17 +2,28 @@
 //!
 //! A `containment.requested` that nothing follows would leave an auditor guessing. So the request's place is written here before
 //! the action and removed after the outcome is recorded; a node that finds the file at its start records the outcome as
-//! `unknown`. A crash before the file is durable means that nothing was done yet: the request stands alone in the stream, and
-//! `cairn verify` reports it as unfinished.
+//! `unknown`, unless its stream has it. A crash before the file is durable means that nothing was done yet: the request stands
+//! alone in the stream, and `cairn verify` reports it as unfinished.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use cairn_schemas::ids::{Sequence, StreamId};
+use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId};
 
 /// The file's name in the node's folder.
 const FILE: &str = "open-containment";
+
+/// A request whose outcome is not recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The stream the request stands in.
+    pub stream: StreamId,
+    /// Its number there.
+    pub request: Sequence,
+    /// The release that asked for it; its outcome names the same, whatever is active by then.
+    pub release: ReleaseRef,
+}
 
 /// The file in a node's folder.
 #[derive(Debug)]
@@ -31,16 +42,17 @@ impl OpenContainment {
     ///
     /// # Errors
     /// The system's.
-    pub fn set(&self, stream: &StreamId, request: Sequence) -> io::Result<()> {
+    pub fn set(&self, open: &Open) -> io::Result<()> {
         let temporary = self.path.with_extension("new");
         let mut file = File::create(&temporary)?;
-        file.write_all(format!("{stream} {}\n", request.padded()).as_bytes())?;
+        let Open { stream, request, release } = open;
+        file.write_all(format!("{stream} {} {release}\n", request.padded()).as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
         self.sync_folder()
     }
 
-    /// Forgets it. Not synced: finding it again costs a second, equal outcome at worst, which the stream's reader can tell.
+    /// Forgets it. Not synced: whoever finds it again looks into the stream for the outcome first.
     ///
     /// # Errors
     /// The system's.
@@ -55,9 +67,9 @@ impl OpenContainment {
     ///
     /// # Errors
     /// The system's.
-    pub fn read(&self) -> io::Result<Option<(StreamId, Sequence)>> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(parse(&text)),
+    pub fn read(&self) -> io::Result<Option<Open>> {
+        match fs::read(&self.path) {
+            Ok(bytes) => Ok(parse(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -69,13 +81,21 @@ impl OpenContainment {
     }
 }
 
-fn parse(text: &str) -> Option<(StreamId, Sequence)> {
-    let (stream, sequence) = text.trim_end().split_once(' ')?;
-    Some((stream.parse().ok()?, sequence.parse().ok()?))
+fn parse(text: &str) -> Option<Open> {
+    let mut words = text.strip_suffix('\n')?.split(' ');
+    let open = Open {
+        stream: words.next()?.parse().ok()?,
+        request: words.next()?.parse().ok()?,
+        release: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(open)
 }
 
 #[cfg(test)]
 mod tests {
+    use cairn_schemas::digest::Digest;
+    use cairn_schemas::ids::Serial;
+
     use super::*;
 
     #[test]
@@ -83,9 +103,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = OpenContainment::new(folder.path());
         assert_eq!(open.read().unwrap(), None);
-        let stream = StreamId::new(&"sensor-1".parse().unwrap(), [3; 16]);
-        open.set(&stream, Sequence(9)).unwrap();
-        assert_eq!(open.read().unwrap(), Some((stream, Sequence(9))));
+        let request = Open {
+            stream: StreamId::new(&"sensor-1".parse().unwrap(), [3; 16]),
+            request: Sequence(9),
+            release: ReleaseRef { serial: Serial(4), digest: Digest::ZERO },
+        };
+        open.set(&request).unwrap();
+        assert_eq!(open.read().unwrap(), Some(request));
         open.clear().unwrap();
         open.clear().unwrap();
         assert_eq!(open.read().unwrap(), None);
@@ -93,8 +117,13 @@ mod tests {
 
     #[test]
     fn a_torn_file_counts_as_none() {
-        for text in ["", "sensor-1.00", "ledger x", "\n"] {
-            assert_eq!(parse(text), None);
+        let folder = tempfile::tempdir().unwrap();
+        let open = OpenContainment::new(folder.path());
+        for bytes in
+            [&b""[..], b"sensor-1.00", b"ledger x", b"\n", b"ledger 1 1@sha256:00", b"\xff\xff\n", b"a b c d\n"]
+        {
+            std::fs::write(folder.path().join(FILE), bytes).unwrap();
+            assert_eq!(open.read().unwrap(), None);
         }
     }
 }

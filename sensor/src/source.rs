@@ -40,6 +40,10 @@ pub trait EventSource: Send {
     /// # Errors
     /// They cannot be read.
     fn seeds(&self) -> io::Result<Vec<(u32, Process)>>;
+
+    /// No new events from now on; those that were made already can still be polled. Without it a busy machine would never let
+    /// its sensor end.
+    fn stop(&mut self);
 }
 
 impl EventSource for Kernel {
@@ -67,6 +71,12 @@ impl EventSource for Kernel {
 
     fn seeds(&self) -> io::Result<Vec<(u32, Process)>> {
         Ok(self.initial_processes()?.into_iter().map(|seed| (seed.pid, seed.process)).collect())
+    }
+
+    fn stop(&mut self) {
+        if let Err(error) = Kernel::stop(self) {
+            tracing::warn!(%error, "a kernel program could not be detached");
+        }
     }
 }
 

@@ -1,42 +1,63 @@
 //! The sensor's loop: events in, records and containments out.
 //!
 //! One thread takes events from the kernel and tries the rules of the active release. Alerts become `detection.raised` records,
-//! many under one fsync; an alert with an enforcing response is recorded and acted on before the next event is looked at, and its
-//! intent is durable before the act (promise P1). Every second the kernel's counters are read, and what was lost becomes a
-//! `sensor.loss` record (promise P2).
+//! many under one fsync; an alert with an enforcing response is recorded and acted on before the next event is looked at
+//! ([`crate::act`]). Every second the kernel's counters are read, and what was lost becomes a `sensor.loss` record (promise P2).
+//! A source that fails, or a panic here, leaves the node without eyes: it records that it is not live any more.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cairn_node::{ActiveRelease, Agent};
+use cairn_node::{ActiveRelease, Agent, Recorded, Spool, SpoolError};
 use cairn_rules::event::Event;
 use cairn_rules::{Alert, Engine, Limits, Names};
-use cairn_schemas::config::OnUnrecordable;
-use cairn_schemas::data::{
-    ContainmentFinished, ContainmentRefused, ContainmentRequested, LossCause, Outcome, SensorLoss, Target,
-};
-use cairn_schemas::ids::{ReleaseRef, Sequence};
+use cairn_schemas::data::{Inability, LossCause, NodeCapabilities, SensorLoss};
+use cairn_schemas::ids::ReleaseRef;
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::{Clock, Timestamp};
+use cairn_schemas::token::TokenKey;
 
-use crate::contain;
+use crate::act::Actor;
 use crate::detection;
 use crate::names;
-use crate::open_containment::OpenContainment;
 use crate::redact::Redaction;
-use crate::respond::{Enforced, Responses, action_name};
+use crate::respond::Responses;
 use crate::source::{EventSource, Lost};
 
-/// How long a poll waits when nothing happens. Bounds how late a new release or a stop is noticed.
+/// How long a poll waits when nothing happens. Bounds how late a stop is noticed.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often the counters of lost events are read.
 pub const LOSS_EVERY: Duration = Duration::from_secs(1);
 /// How often the user database is read again.
 const NAMES_EVERY: Duration = Duration::from_secs(30);
+/// Most detections that wait for one fsync. Bounds memory in a storm, and what a spool that gets full refuses at once.
+pub const WAITING_MAX: usize = 256;
+/// How long a stop goes on taking events from a source that does not end.
+pub const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// What the loop needs of its node.
+pub struct Node {
+    /// The release to follow; asked for each event.
+    pub active: Box<dyn Fn() -> Option<Arc<ActiveRelease>> + Send>,
+    /// Where records go.
+    pub spool: Spool,
+    /// The key that hides personal values.
+    pub token_key: TokenKey,
+}
+
+impl Node {
+    /// Of a running node.
+    #[must_use]
+    pub fn of(agent: &Agent) -> Node {
+        let (watch, spool, token_key) = (agent.watch(), agent.spool().clone(), agent.token_key().clone());
+        Node { active: Box::new(move || watch.load()), spool, token_key }
+    }
+}
 
 /// The running sensor.
 #[derive(Debug)]
@@ -50,22 +71,23 @@ impl Watch {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(
-        agent: Agent,
-        source: Box<dyn EventSource>,
-        clock: Arc<dyn Clock>,
-        folder: &Path,
-    ) -> io::Result<Watch> {
+    pub fn start(node: Node, source: Box<dyn EventSource>, clock: Arc<dyn Clock>, folder: &Path) -> io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut state = State::new(agent, clock, folder);
+        let mut state = State::new(node, clock, folder);
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("cairn-sensor".to_owned()).spawn(move || {
-            state.run(source, &stopping);
+            // What a panic leaves half done is not used again, but for the spool, which holds whole batches only.
+            let ran = catch_unwind(AssertUnwindSafe(|| state.run(source, &stopping)));
+            match ran {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => state.blind(&format!("no more kernel events: {error}")),
+                Err(_) => state.blind("the sensor's thread failed; its log says where"),
+            }
         })?;
         Ok(Watch { stop, thread })
     }
 
-    /// Asks it to end and waits. Events that lie in the ring are taken first.
+    /// Asks it to end and waits. No new event is taken in; those that lie in the ring are taken first.
     pub fn stop(self) {
         self.stop.store(true, Ordering::SeqCst);
         if self.thread.join().is_err() {
@@ -82,105 +104,106 @@ struct InForce {
 }
 
 struct State {
-    agent: Agent,
+    node: Node,
     clock: Arc<dyn Clock>,
-    open: OpenContainment,
+    actor: Actor,
     engine: Engine,
     names: Arc<Names>,
     in_force: Option<InForce>,
     /// Detections that wait for the end of the batch.
     waiting: Vec<Draft>,
+    /// Detections that were recorded, and those that no record can hold.
+    detected: u64,
+    unwritable: u64,
     last_lost: Vec<Lost>,
     last_lost_at: Timestamp,
-    last_names_at: Timestamp,
+    losses_failing: bool,
+    last_names_at: Option<Timestamp>,
 }
 
 impl State {
-    fn new(agent: Agent, clock: Arc<dyn Clock>, folder: &Path) -> State {
-        let now = clock.now();
+    fn new(node: Node, clock: Arc<dyn Clock>, folder: &Path) -> State {
         State {
-            agent,
-            open: OpenContainment::new(folder),
+            actor: Actor::new(node.spool.clone(), Arc::clone(&clock), folder),
             engine: Engine::new(Arc::default(), Limits::default()),
             names: Arc::default(),
             in_force: None,
             waiting: Vec::new(),
+            detected: 0,
+            unwritable: 0,
             last_lost: Vec::new(),
-            last_lost_at: now,
-            last_names_at: Timestamp::default(),
+            last_lost_at: clock.now(),
+            losses_failing: false,
+            last_names_at: None,
+            node,
             clock,
         }
     }
 
-    fn run(&mut self, mut source: Box<dyn EventSource>, stop: &AtomicBool) {
+    fn run(&mut self, mut source: Box<dyn EventSource>, stop: &AtomicBool) -> io::Result<()> {
         match source.seeds() {
             Ok(seeds) => self.engine.seed(seeds),
             Err(error) => tracing::warn!(%error, "the processes that run already could not be read"),
         }
-        self.finish_interrupted();
+        let mut drain_until: Option<Instant> = None;
         loop {
-            let stopping = stop.load(Ordering::SeqCst);
-            self.follow_release();
+            if drain_until.is_none() && stop.load(Ordering::SeqCst) {
+                source.stop();
+                drain_until = Some(Instant::now() + DRAIN_MAX);
+            }
+            self.actor.settle();
             self.refresh_names();
-            let timeout = if stopping { Duration::ZERO } else { POLL_TIMEOUT };
+            let timeout = if drain_until.is_some() { Duration::ZERO } else { POLL_TIMEOUT };
             let polled = source.poll(timeout, &mut |event| self.take(&event));
             self.flush();
-            self.count_losses(source.as_ref(), stopping);
-            match polled {
-                Ok(0) if stopping => return,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(%error, "no more kernel events: the sensor is blind until it is started again");
-                    return;
-                }
+            self.count_losses(source.as_ref(), drain_until.is_some());
+            let taken = polled?;
+            if let Some(until) = drain_until
+                && (taken == 0 || Instant::now() >= until)
+            {
+                return Ok(());
             }
         }
     }
 
-    /// The outcome of a containment that a crash interrupted is not known, and that is recorded.
-    fn finish_interrupted(&mut self) {
-        let interrupted = match self.open.read() {
-            Ok(interrupted) => interrupted,
-            Err(error) => return tracing::warn!(%error, "the open containment could not be read"),
-        };
-        let Some((stream, request)) = interrupted else { return };
-        let release = self.agent.active().map(|active| active.reference);
-        if let Some(release) = release
-            && stream == self.agent.spool().stream()
-        {
-            let data = ContainmentFinished {
-                request,
-                outcome: Outcome::Unknown,
-                error: Some("the node stopped between the request and the outcome".to_owned()),
-                acted_us: 0,
-            };
-            if let Err(error) = self.agent.spool().record(Draft::new(&data).release(release)) {
-                return tracing::error!(%error, "the outcome of an interrupted containment was not recorded");
-            }
+    /// The node sees nothing any more until it is started again, and its records say so.
+    fn blind(&mut self, why: &str) {
+        tracing::error!(why, "the sensor is blind until it is started again");
+        self.waiting.clear();
+        let cannot =
+            ["exec", "fork", "exit", "open", "kill"].map(|what| Inability { what: what.into(), why: why.into() });
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let data = NodeCapabilities { live: false, version, can: Vec::new(), cannot: cannot.to_vec() };
+        let stream = self.node.spool.stream();
+        let node = stream.node();
+        let draft = node.iter().fold(Draft::new(&data), |draft, node| draft.subject(node.as_str()));
+        if let Err(error) = self.node.spool.record(draft) {
+            tracing::error!(%error, "that the sensor is blind was not recorded");
         }
-        self.forget_open();
     }
 
     /// Takes over the active release when it has changed. The process table stays.
     fn follow_release(&mut self) {
-        let Some(active) = self.agent.active() else { return };
+        let Some(active) = (self.node.active)() else { return };
         if self.in_force.as_ref().is_some_and(|in_force| in_force.reference == active.reference) {
             return;
         }
         self.engine.replace_rules(Arc::clone(&active.policy.rules));
-        self.in_force = Some(in_force(&active, &self.agent));
+        self.in_force = Some(in_force(&active, &self.node.token_key));
     }
 
     fn refresh_names(&mut self) {
         let now = self.clock.now();
-        if self.last_names_at == Timestamp::default() || now.since(self.last_names_at) >= NAMES_EVERY {
-            self.last_names_at = now;
+        if self.last_names_at.is_none_or(|last| is_due(now, last, NAMES_EVERY)) {
+            self.last_names_at = Some(now);
             self.names = Arc::new(names::read(Path::new("/")));
             self.engine.set_names(Arc::clone(&self.names));
         }
     }
 
     fn take(&mut self, event: &Event) {
+        // Asked for each event: a release that is active before something happens is the one that judges it.
+        self.follow_release();
         let alerts = self.engine.handle(event);
         for alert in alerts {
             self.alert(&alert, event);
@@ -194,136 +217,107 @@ impl State {
         let release = in_force.reference;
         let draft = detection::draft(alert, event, user, seen, &in_force.redaction, release);
         let enforced = in_force.responses.enforced(alert);
+        let target = detection::target(alert, &in_force.redaction);
         self.waiting.push(draft);
         if let Some(enforced) = enforced {
             let detection = self.flush();
-            self.contain(alert, &enforced, detection, release);
+            self.actor.contain(alert, target, &enforced, detection.as_ref(), release);
+        } else if self.waiting.len() >= WAITING_MAX {
+            self.flush();
         }
     }
 
-    /// Makes the waiting detections durable; returns the last one's sequence. What the spool refuses it counts, and records as
+    /// Makes the waiting detections durable; returns where the last one stands. What the spool refuses it counts, and records as
     /// lost when it has room again.
-    fn flush(&mut self) -> Option<Sequence> {
-        if self.waiting.is_empty() {
-            return None;
+    fn flush(&mut self) -> Option<Recorded> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        match waiting.len() {
+            0 => None,
+            1 => self.record(waiting.pop()?),
+            _ => match self.node.spool.append(waiting.clone()) {
+                Ok(recorded) => {
+                    self.detected += recorded.len() as u64;
+                    recorded.into_iter().next_back()
+                }
+                // One of them makes no record; the others must not go with it.
+                Err(SpoolError::Seal(_)) => waiting.into_iter().map(|draft| self.record(draft)).last().flatten(),
+                Err(error) => {
+                    tracing::error!(%error, "detections were not recorded");
+                    None
+                }
+            },
         }
-        match self.agent.spool().append(std::mem::take(&mut self.waiting)) {
-            Ok(recorded) => recorded.last().map(|recorded| recorded.sequence),
+    }
+
+    fn record(&mut self, draft: Draft) -> Option<Recorded> {
+        match self.node.spool.record(draft) {
+            Ok(recorded) => {
+                self.detected += 1;
+                Some(recorded)
+            }
             Err(error) => {
-                tracing::error!(%error, "detections were not recorded");
+                // The spool counts what it has no room for, and cannot count what is no record.
+                self.unwritable += u64::from(matches!(error, SpoolError::Seal(_)));
+                tracing::error!(%error, "a detection was not recorded");
                 None
             }
-        }
-    }
-
-    /// Intent durable, act, outcome durable: in this order (promise P1).
-    fn contain(&mut self, alert: &Alert, response: &Enforced, detection: Option<Sequence>, release: ReleaseRef) {
-        let target = detection::target(alert);
-        let action = action_name(response.action).to_owned();
-        let process = &alert.process;
-        if let Some(reason) = contain::refusal(process.pid, !process.exe.is_empty(), std::process::id()) {
-            return self.refuse(detection, response, action, target, reason, release);
-        }
-        // A crash here leaves a detection without a request: nothing was done.
-        let request = match detection {
-            Some(detection) => {
-                let data = ContainmentRequested { detection, response: response.name.clone(), action, target };
-                self.agent.spool().record(Draft::new(&data).release(release)).map_err(|error| error.to_string())
-            }
-            None => Err("the detection could not be recorded".to_owned()),
-        };
-        match (&request, response.on_unrecordable) {
-            (Err(error), OnUnrecordable::Refuse) => {
-                return tracing::error!(
-                    error,
-                    response = response.name,
-                    "not contained: its intent cannot be recorded"
-                );
-            }
-            (Err(error), OnUnrecordable::Act) => {
-                tracing::error!(error, response = response.name, "contained without a record, as the response says");
-            }
-            (Ok(_), _) => {}
-        }
-        if let Ok(recorded) = &request
-            && let Err(error) = self.open.set(&recorded.stream, recorded.sequence)
-        {
-            tracing::warn!(%error, "the open containment could not be remembered");
-        }
-        // A crash here leaves a request without an outcome: the next start records it as unknown.
-        let contained = contain::kill(process.pid, process.start_ns);
-        let acted = self.clock.now().since(Timestamp::from_nanos(alert.time_ns));
-        // A crash here: the same, and the process is gone.
-        let Ok(recorded) = request else { return };
-        let data = ContainmentFinished {
-            request: recorded.sequence,
-            outcome: contained.outcome,
-            error: contained.error,
-            acted_us: u64::try_from(acted.as_micros()).unwrap_or(u64::MAX).min(cairn_schemas::ids::INTEGER_MAX),
-        };
-        match self.agent.spool().record(Draft::new(&data).release(release)) {
-            Ok(_) => self.forget_open(),
-            Err(error) => tracing::error!(%error, "the outcome of a containment was not recorded"),
-        }
-    }
-
-    fn refuse(
-        &mut self,
-        detection: Option<Sequence>,
-        response: &Enforced,
-        action: String,
-        target: Target,
-        reason: &str,
-        release: ReleaseRef,
-    ) {
-        tracing::warn!(reason, response = response.name, "not contained");
-        let Some(detection) = detection else { return };
-        let data = ContainmentRefused {
-            detection,
-            response: response.name.clone(),
-            action,
-            target,
-            reason: reason.to_owned(),
-        };
-        if let Err(error) = self.agent.spool().record(Draft::new(&data).release(release)) {
-            tracing::error!(%error, "a refused containment was not recorded");
-        }
-    }
-
-    fn forget_open(&self) {
-        if let Err(error) = self.open.clear() {
-            tracing::warn!(%error, "the open containment could not be forgotten");
         }
     }
 
     /// Once a second, and at the end: what was lost since the last look.
     fn count_losses(&mut self, source: &dyn EventSource, stopping: bool) {
         let now = self.clock.now();
-        if !stopping && now.since(self.last_lost_at) < LOSS_EVERY {
+        if !stopping && !is_due(now, self.last_lost_at, LOSS_EVERY) {
             return;
         }
         let mut lost = match source.lost() {
             Ok(lost) => lost,
-            Err(error) => return tracing::error!(%error, "the counters of lost events could not be read"),
+            Err(error) => {
+                self.losses_fail(&error);
+                return;
+            }
         };
+        let (kept, unrecorded) = self.actor.counts();
         lost.push(table_losses(&self.engine));
-        let drafts = losses_since(&self.last_lost, &lost, self.last_lost_at, now);
+        lost.push(Lost { cause: LossCause::SpoolFull, family: "containment", lost: unrecorded, kept });
+        lost.push(Lost {
+            cause: LossCause::Undecodable,
+            family: "detection",
+            lost: self.unwritable,
+            kept: self.detected,
+        });
+        let drafts = losses_since(&self.last_lost, &lost, self.last_lost_at.min(now), now);
         if !drafts.is_empty()
-            && let Err(error) = self.agent.spool().append(drafts)
+            && let Err(error) = self.node.spool.offer(None, drafts)
         {
             // Not forgotten: the next look reports the whole interval.
-            return tracing::error!(%error, "lost events were not recorded yet");
+            self.losses_fail(&error);
+            return;
         }
         self.last_lost = lost;
         self.last_lost_at = now;
+        self.losses_failing = false;
+    }
+
+    /// Told once: it is tried again at every turn.
+    fn losses_fail(&mut self, error: &dyn std::error::Error) {
+        if !self.losses_failing {
+            tracing::error!(%error, "lost events were not recorded yet");
+        }
+        self.losses_failing = true;
     }
 }
 
-fn in_force(active: &ActiveRelease, agent: &Agent) -> InForce {
+/// Whether `every` has passed since `last`. A clock that was set back makes it due, rather than never.
+fn is_due(now: Timestamp, last: Timestamp, every: Duration) -> bool {
+    now < last || now.since(last) >= every
+}
+
+fn in_force(active: &ActiveRelease, token_key: &TokenKey) -> InForce {
     InForce {
         reference: active.reference,
         responses: Responses::new(active.policy.responses.clone()),
-        redaction: Redaction::new(agent.identity().token_key().clone(), &active.policy.config.privacy.personal_fields),
+        redaction: Redaction::new(token_key.clone(), &active.policy.config.privacy.personal_fields),
     }
 }
 
@@ -378,5 +372,13 @@ mod tests {
         assert_eq!(drafts[0].data["lost"], 7);
         assert_eq!(drafts[0].data["kept"], 20);
         assert_eq!(losses_since(&[], &now, from, to).len(), 2, "the first look reports what came before it");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_things_due() {
+        let at = Timestamp::from_nanos;
+        assert!(!is_due(at(9), at(0), Duration::from_nanos(10)));
+        assert!(is_due(at(10), at(0), Duration::from_nanos(10)));
+        assert!(is_due(at(4), at(5), Duration::from_nanos(10)));
     }
 }

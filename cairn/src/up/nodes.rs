@@ -11,8 +11,8 @@ use cairn_schemas::data::{Inability, NodeCapabilities};
 use cairn_schemas::time::Clock;
 use cairn_schemas::types::NodeKind;
 use cairn_schemas::wire::JoinToken;
-use cairn_sensor::Watch;
 use cairn_sensor::kernel::{self, Kernel, OBJECT, Options};
+use cairn_sensor::watch::{Node, Watch};
 
 use super::web::Web;
 use crate::failure::{Failure, chain};
@@ -90,7 +90,7 @@ fn start_sensor(
             let can = ["exec", "fork", "exit", "open", "kill"].map(ToOwned::to_owned).to_vec();
             let release = kernel.capabilities().kernel_release.clone();
             let agent = start_agent(identity, folder.clone(), web, clock, capabilities(true, can, Vec::new()))?;
-            let watch = Watch::start(agent.clone(), Box::new(kernel), Arc::clone(clock), &folder)
+            let watch = Watch::start(Node::of(&agent), Box::new(kernel), Arc::clone(clock), &folder)
                 .map_err(|error| Failure::bad(format!("the sensor's thread: {error}")))?;
             println!("sensor: node {node}; live on kernel {release}: exec, fork, exit, open");
             nodes.watch = Some(watch);
