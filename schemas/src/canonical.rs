@@ -58,8 +58,51 @@ pub enum CanonicalError {
 /// Floats, integers beyond ±(2^53 − 1), nesting deeper than [`DEPTH_MAX`]; each names the place.
 pub fn to_bytes(value: &Value) -> Result<Vec<u8>, CanonicalError> {
     let mut out = Vec::with_capacity(512);
-    write(value, &mut out, &mut Path::default())?;
+    write(value, &mut out, Path::Root, 0)?;
     Ok(out)
+}
+
+/// The canonical bytes of an object whose members come one by one, in order; so that a record is written without being copied first.
+pub(crate) struct ObjectWriter {
+    out: Vec<u8>,
+}
+
+impl ObjectWriter {
+    /// An object without members, for about `capacity` bytes.
+    pub(crate) fn new(capacity: usize) -> ObjectWriter {
+        let mut out = Vec::with_capacity(capacity);
+        out.push(b'{');
+        ObjectWriter { out }
+    }
+
+    /// One more member; `name` sorts after those before.
+    ///
+    /// # Errors
+    /// As [`to_bytes`].
+    pub(crate) fn value(&mut self, name: &str, value: &Value) -> Result<(), CanonicalError> {
+        self.name(name);
+        write(value, &mut self.out, Path::Member(&Path::Root, name), 1)
+    }
+
+    /// One more member that is a text; `name` sorts after those before.
+    pub(crate) fn text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        write_string(text, &mut self.out);
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.out.len() > 1 {
+            self.out.push(b',');
+        }
+        write_string(name, &mut self.out);
+        self.out.push(b':');
+    }
+
+    /// The bytes.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.out.push(b'}');
+        self.out
+    }
 }
 
 /// Reads bytes that must be canonical: any other spelling of the same value, a repeated key, trailing bytes are refused.
@@ -80,21 +123,35 @@ pub fn parse(bytes: &[u8]) -> Result<Value, CanonicalError> {
     Err(CanonicalError::NotCanonical { offset })
 }
 
-/// The way from the root to the value being written; made into text only for an error.
-#[derive(Default)]
-struct Path(Vec<String>);
+/// The way from the root to the value being written: links on the stack, made into text only for an error.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Member(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
 
-impl Path {
+impl Path<'_> {
     fn pointer(&self) -> String {
-        if self.0.is_empty() {
-            return "the value".to_owned();
+        match self {
+            Path::Root => "the value".to_owned(),
+            _ => self.steps(),
         }
-        self.0.iter().map(|step| format!("/{}", step.replace('~', "~0").replace('/', "~1"))).collect()
+    }
+
+    fn steps(&self) -> String {
+        match self {
+            Path::Root => String::new(),
+            Path::Member(parent, name) => {
+                format!("{}/{}", parent.steps(), name.replace('~', "~0").replace('/', "~1"))
+            }
+            Path::Item(parent, index) => format!("{}/{index}", parent.steps()),
+        }
     }
 }
 
-fn write(value: &Value, out: &mut Vec<u8>, path: &mut Path) -> Result<(), CanonicalError> {
-    if path.0.len() > DEPTH_MAX {
+fn write(value: &Value, out: &mut Vec<u8>, path: Path<'_>, depth: usize) -> Result<(), CanonicalError> {
+    if depth > DEPTH_MAX {
         return Err(CanonicalError::TooDeep { path: path.pointer(), limit: DEPTH_MAX });
     }
     match value {
@@ -109,30 +166,26 @@ fn write(value: &Value, out: &mut Vec<u8>, path: &mut Path) -> Result<(), Canoni
                 if index > 0 {
                     out.push(b',');
                 }
-                path.0.push(index.to_string());
-                write(item, out, path)?;
-                path.0.pop();
+                write(item, out, Path::Item(&path, index), depth + 1)?;
             }
             out.push(b']');
         }
         Value::Object(members) => {
-            let mut keys: Vec<&String> = members.keys().collect();
+            let mut members: Vec<(&String, &Value)> = members.iter().collect();
             // UTF-16 order differs from UTF-8 order only between surrogates and U+E000..U+FFFF.
-            if keys.iter().any(|key| !key.is_ascii()) {
-                keys.sort_unstable_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+            if members.iter().any(|(key, _)| !key.is_ascii()) {
+                members.sort_unstable_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
             } else {
-                keys.sort_unstable();
+                members.sort_unstable_by_key(|(key, _)| *key);
             }
             out.push(b'{');
-            for (index, key) in keys.into_iter().enumerate() {
+            for (index, (key, value)) in members.into_iter().enumerate() {
                 if index > 0 {
                     out.push(b',');
                 }
                 write_string(key, out);
                 out.push(b':');
-                path.0.push(key.clone());
-                write(&members[key], out, path)?;
-                path.0.pop();
+                write(value, out, Path::Member(&path, key), depth + 1)?;
             }
             out.push(b'}');
         }
@@ -140,7 +193,7 @@ fn write(value: &Value, out: &mut Vec<u8>, path: &mut Path) -> Result<(), Canoni
     Ok(())
 }
 
-fn write_integer(number: &Number, out: &mut Vec<u8>, path: &Path) -> Result<(), CanonicalError> {
+fn write_integer(number: &Number, out: &mut Vec<u8>, path: Path<'_>) -> Result<(), CanonicalError> {
     let magnitude = number.as_i64().map(i64::unsigned_abs).or_else(|| number.as_u64());
     match magnitude {
         None if number.is_f64() => Err(CanonicalError::Float { path: path.pointer(), number: number.to_string() }),

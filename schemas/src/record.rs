@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::canonical::{self, CanonicalError};
+use crate::canonical::{self, CanonicalError, ObjectWriter};
 use crate::data::RecordData;
 use crate::digest::{Digest, NotADigest};
 use crate::ids::{NotAnId, ReleaseRef, Sequence, StreamId};
@@ -203,26 +203,26 @@ impl Record {
     /// Too long, or not of the form its type demands.
     pub fn to_bytes(&self) -> Result<Vec<u8>, RecordError> {
         self.check()?;
-        let mut members = Map::new();
-        let mut set = |name: &str, value: String| members.insert(name.to_owned(), Value::String(value));
-        set("specversion", "1.0".to_owned());
-        set("id", id(&self.stream, self.sequence));
-        set("source", format!("/streams/{}", self.stream));
-        set("type", self.kind.as_str().to_owned());
-        set("time", self.time.to_string());
-        set("sequence", self.sequence.padded());
-        set("prevdigest", self.prevdigest.to_string());
-        if let Some(subject) = &self.subject {
-            set("subject", subject.clone());
-        }
-        if let Some(release) = &self.release {
-            set("release", release.to_string());
-        }
+        // In the order of RFC 8785.
+        let mut object = ObjectWriter::new(1_024);
+        object.value("data", &self.data)?;
         if let Some(foreignid) = &self.foreignid {
-            set("foreignid", foreignid.clone());
+            object.text("foreignid", foreignid);
         }
-        members.insert("data".to_owned(), self.data.clone());
-        let bytes = canonical::to_bytes(&Value::Object(members))?;
+        object.text("id", &id(&self.stream, self.sequence));
+        object.text("prevdigest", &self.prevdigest.to_string());
+        if let Some(release) = &self.release {
+            object.text("release", &release.to_string());
+        }
+        object.text("sequence", &self.sequence.padded());
+        object.text("source", &format!("/streams/{}", self.stream));
+        object.text("specversion", "1.0");
+        if let Some(subject) = &self.subject {
+            object.text("subject", subject);
+        }
+        object.text("time", &self.time.to_string());
+        object.text("type", self.kind.as_str());
+        let bytes = object.finish();
         if bytes.len() > RECORD_LEN_MAX {
             return Err(RecordError::TooLong { len: bytes.len(), limit: RECORD_LEN_MAX });
         }
@@ -319,6 +319,22 @@ mod tests {
     fn round_trip() {
         let bytes = record().to_bytes().unwrap();
         assert_eq!(Record::parse(&bytes).unwrap(), record());
+    }
+
+    #[test]
+    fn every_attribute_round_trips() {
+        let target = crate::data::Target { pid: 7, start_ns: "9".into(), executable: "/bin/\u{1}é\"".into() };
+        let data = crate::data::ContainmentRequested {
+            detection: Sequence(1),
+            response: "kill".into(),
+            action: "kill".into(),
+            target,
+        };
+        let release = ReleaseRef { serial: crate::ids::Serial(3), digest: Digest::sha256(b"content") };
+        let draft = Draft::new(&data).subject("a/\n").release(release).foreignid("\u{1f600}\\");
+        let Draft { kind, subject, release, foreignid, data } = draft;
+        let record = Record { kind, subject, release, foreignid, data, ..record() };
+        assert_eq!(Record::parse(&record.to_bytes().unwrap()).unwrap(), record);
     }
 
     fn edited(edit: impl FnOnce(&mut Map<String, Value>)) -> RecordError {
