@@ -17,6 +17,7 @@ use cairn_schemas::data::{
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, RecordIndex, Sequence, StreamId};
+use cairn_schemas::outline::Outline;
 use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::time::Timestamp;
 use cairn_schemas::types::{RecordType, Role};
@@ -167,7 +168,7 @@ impl Incoming {
     /// Reads a record that came for `stream`. Costly: runs on the caller's thread, outside every lock.
     pub(crate) fn read(stream: &StreamId, bytes: Vec<u8>) -> Incoming {
         let leaf = Digest::leaf(&bytes);
-        let (claimed, content) = match Record::parse(&bytes) {
+        let (claimed, content) = match Outline::read(&bytes) {
             Ok(record) if record.stream != *stream => (
                 None,
                 Err(format!("attribute \"source\" names stream {}, and the record came for {stream}", record.stream)),
@@ -190,7 +191,7 @@ impl Incoming {
     }
 }
 
-fn read_content(record: Record) -> Result<Content, String> {
+fn read_content(record: Outline<'_>) -> Result<Content, String> {
     let special = match record.kind {
         RecordType::StreamOpened => record.data_as().map(Special::Opened),
         RecordType::StreamHead => record.data_as().map(Special::Head),
@@ -198,7 +199,8 @@ fn read_content(record: Record) -> Result<Content, String> {
         _ => Ok(Special::None),
     };
     let special = special.map_err(|error| error.one_line())?;
-    Ok(Content { prevdigest: record.prevdigest, kind: record.kind, foreignid: record.foreignid, special })
+    let foreignid = record.foreignid.map(Cow::into_owned);
+    Ok(Content { prevdigest: record.prevdigest, kind: record.kind, foreignid, special })
 }
 
 /// The sequence of a record that is not valid, where it can be told: the stream should go on behind it.

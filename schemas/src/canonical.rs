@@ -6,6 +6,8 @@
 
 mod scan;
 
+pub(crate) use scan::is_canonical;
+
 use serde_json::{Number, Value};
 
 /// Deepest nesting of arrays and objects.
@@ -111,7 +113,7 @@ impl ObjectWriter {
 /// As [`to_bytes`], and [`CanonicalError::NotJson`], [`CanonicalError::NotCanonical`].
 pub fn parse(bytes: &[u8]) -> Result<Value, CanonicalError> {
     let value: Value = serde_json::from_slice(bytes).map_err(CanonicalError::NotJson)?;
-    if scan::is_canonical(bytes) {
+    if is_canonical(bytes) {
         return Ok(value);
     }
     // What the scan does not take is written again, to say what is wrong and where.

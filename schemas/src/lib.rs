@@ -12,6 +12,7 @@ pub mod data;
 pub mod digest;
 pub mod fleet;
 pub mod ids;
+pub mod outline;
 pub mod paths;
 pub mod record;
 #[cfg(feature = "schema")]

@@ -83,11 +83,11 @@ macro_rules! record_types {
                 }
             }
 
-            /// Checks that `data` has the form of this type.
+            /// Checks that `data`, a JSON value or its text, has the form of this type.
             ///
             /// # Errors
             /// What serde says is missing or wrong.
-            pub fn check_data(self, data: &serde_json::Value) -> Result<(), serde_json::Error> {
+            pub fn check_data<'de, D: serde::Deserializer<'de>>(self, data: D) -> Result<(), D::Error> {
                 match self {
                     $(RecordType::$name => <crate::data::$data as Deserialize>::deserialize(data).map(drop),)*
                 }

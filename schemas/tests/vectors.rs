@@ -1,9 +1,10 @@
-//! The vectors in `vectors/record`, read through the one way in: `Record::parse`.
+//! The vectors in `vectors/record`, read through `Record::parse`, and through `Outline::read`, which must say the same.
 
 use std::path::Path;
 
 use cairn_schemas::canonical::CanonicalError;
 use cairn_schemas::digest::Digest;
+use cairn_schemas::outline::Outline;
 use cairn_schemas::record::{Record, RecordError};
 use cairn_schemas::types::RecordType;
 
@@ -73,6 +74,14 @@ fn every_vector_does_what_it_says() {
         let result = Record::parse(&vector.bytes);
         assert_eq!(word(&result), vector.expect, "{}: {:?}", vector.name, result.err().map(|error| error.one_line()));
         assert_eq!(Digest::leaf(&vector.bytes).to_string(), vector.leaf, "{}", vector.name);
+        let outline = Outline::read(&vector.bytes).map(|outline| (outline.stream, outline.sequence, outline.kind));
+        match (&result, outline) {
+            (Ok(record), Ok(outline)) => {
+                assert_eq!(outline, (record.stream.clone(), record.sequence, record.kind), "{}", vector.name);
+            }
+            (Err(expected), Err(error)) => assert_eq!(error.one_line(), expected.one_line(), "{}", vector.name),
+            (_, outline) => panic!("{}: {outline:?}", vector.name),
+        }
         if let Ok(record) = result {
             assert_eq!(record.to_bytes().unwrap(), vector.bytes, "{}", vector.name);
         }

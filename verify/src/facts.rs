@@ -9,7 +9,8 @@ use cairn_schemas::data::{
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId};
-use cairn_schemas::record::{Record, RecordError};
+use cairn_schemas::outline::Outline;
+use cairn_schemas::record::RecordError;
 use cairn_schemas::time::Timestamp;
 use cairn_schemas::types::RecordType;
 
@@ -58,15 +59,15 @@ pub(crate) enum Detail {
 impl Facts {
     /// Parses a record: canonical form, attributes, schema.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Facts, RecordError> {
-        let record = Record::parse(bytes)?;
+        let record = Outline::read(bytes)?;
         let detail = detail(&record)?;
-        let Record { stream, sequence, prevdigest, kind, time, release, foreignid, .. } = record;
+        let Outline { stream, sequence, prevdigest, kind, time, release, foreignid, .. } = record;
         let foreignid = foreignid.and_then(|id| Digest::sha256(id.as_bytes()).as_bytes().first_chunk().copied());
         Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, detail })
     }
 }
 
-fn detail(record: &Record) -> Result<Detail, RecordError> {
+fn detail(record: &Outline<'_>) -> Result<Detail, RecordError> {
     let rollout = |releases| Detail::Rollout { releases, offered: false };
     Ok(match record.kind {
         RecordType::LedgerOpened => Detail::LedgerOpened(Box::new(record.data_as::<LedgerOpened>()?)),

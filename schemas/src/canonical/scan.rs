@@ -7,7 +7,7 @@
 use super::{DEPTH_MAX, INTEGER_MAX};
 
 /// Whether `bytes` are the canonical form of some value.
-pub(super) fn is_canonical(bytes: &[u8]) -> bool {
+pub(crate) fn is_canonical(bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_err() {
         return false;
     }
