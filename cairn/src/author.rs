@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::failure::{Failure, chain};
+use crate::say;
 
 #[derive(Args)]
 pub(crate) struct InitArguments {
@@ -19,8 +20,8 @@ pub(crate) struct InitArguments {
 
 pub(crate) fn init(arguments: &InitArguments) -> Result<ExitCode, Failure> {
     let written = dir::init(&arguments.dir).map_err(|error| of_dir(&error))?;
-    println!("{} files in {}", written.len(), arguments.dir.display());
-    println!("next: cairn test {}", arguments.dir.display());
+    say::line(format_args!("{} files in {}", written.len(), arguments.dir.display()));
+    say::line(format_args!("next: cairn test {}", arguments.dir.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,9 +51,9 @@ pub(crate) fn check(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     let files = dir::read_documents(&arguments.paths).map_err(|error| of_dir(&error))?;
     let report = check::check(&policy.guardrails, &files, &Limits::default());
     if arguments.json {
-        println!("{:#}", report.to_json());
+        say::line(format_args!("{:#}", report.to_json()));
     } else {
-        println!("{report}");
+        say::line(&report);
     }
     if !check::can_deny(&policy.guardrails) {
         return Err(Failure::unknown(format!("{}: no guardrail can deny anything", arguments.policy.display()))
@@ -77,22 +78,28 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<ExitCode, Failure> {
     let policy = match Policy::load(&tree) {
         Ok(policy) => policy,
         Err(problems) if arguments.json => {
-            println!("{:#}", json!({ "accepted": false, "problems": problems.problems, "omitted": problems.omitted }));
+            say::line(format_args!(
+                "{:#}",
+                json!({ "accepted": false, "problems": problems.problems, "omitted": problems.omitted })
+            ));
             return Ok(ExitCode::FAILURE);
         }
         Err(problems) => {
-            println!("{problems}");
+            say::line(problems);
             return Err(Failure::bad(format!("{}: the policy does not load", arguments.dir.display())));
         }
     };
     let report = policy.test();
     if arguments.json {
-        println!("{:#}", json!({ "accepted": report.accepted(), "warnings": policy.warnings, "report": report }));
+        say::line(format_args!(
+            "{:#}",
+            json!({ "accepted": report.accepted(), "warnings": policy.warnings, "report": report })
+        ));
     } else {
         for warning in &policy.warnings {
-            println!("WARN {warning}");
+            say::line(format_args!("WARN {warning}"));
         }
-        println!("{report}");
+        say::line(&report);
     }
     Ok(ExitCode::from(u8::from(!report.accepted())))
 }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::say;
+
 /// A command's failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -13,6 +15,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Something is bad: exit 1.
+    #[cfg(feature = "full")]
     pub(crate) fn bad(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), hint: None, code: 1 }
     }
@@ -30,9 +33,9 @@ impl Failure {
 
     /// Prints it and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {}", one_line(&self.message));
+        say::error(format_args!("error: {}", one_line(&self.message)));
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {}", one_line(hint));
+            say::error(format_args!("hint: {}", one_line(hint)));
         }
         ExitCode::from(self.code)
     }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::say;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -39,14 +40,17 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     let loaded = load(&files(&texts));
     let errors = loaded.errors().count();
     if arguments.json {
-        println!("{:#}", json!({ "ok": loaded.is_ok(), "counts": loaded.counts, "problems": loaded.problems }));
+        say::line(format_args!(
+            "{:#}",
+            json!({ "ok": loaded.is_ok(), "counts": loaded.counts, "problems": loaded.problems })
+        ));
     } else {
         if !loaded.problems.is_empty() {
-            println!("{}", problem::render(&loaded.problems));
+            say::line(format_args!("{}", problem::render(&loaded.problems)));
         }
         let counts = loaded.counts;
         let word = if errors == 0 { "OK" } else { "FAILED" };
-        println!("{word}: {} rules, {} macros, {} lists", counts.rules, counts.macros, counts.lists);
+        say::line(format_args!("{word}: {} rules, {} macros, {} lists", counts.rules, counts.macros, counts.lists));
     }
     Ok(ExitCode::from(u8::from(errors > 0)))
 }
@@ -68,15 +72,15 @@ fn explain(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
     let explanation = match explain_with(&arguments.condition, &files(&texts)) {
         Ok(explanation) => explanation,
         Err(error) => {
-            println!("{}", error.render());
+            say::line(format_args!("{}", error.render()));
             return Ok(ExitCode::FAILURE);
         }
     };
     if arguments.json {
-        println!("{:#}", json!(explanation));
+        say::line(format_args!("{:#}", json!(explanation)));
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{explanation}");
+    say::line(explanation);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -28,9 +28,14 @@ use clap::Args;
 
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
+use crate::say;
 
 /// How long release 1 may take before `up` says that it still waits.
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the run is over; divides [`PROMOTION_PATIENCE`].
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What a second signal exits with: 128 and SIGINT's number, as shells have it.
+const EXIT_AT_ONCE: i32 = 130;
 /// How often the ledger is verified for the page.
 const VERIFY_EVERY: Duration = Duration::from_secs(300);
 
@@ -76,37 +81,39 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let plane = ControlPlane::start(prepared, Arc::clone(&clock), Arc::new(|step| say(&step)))
         .map_err(|error| Failure::bad(chain(&error)))?;
     let web = web::serve(listener, plane.router()).map_err(|error| Failure::bad(format!("the listener: {error}")))?;
-    println!("control plane: runs; page: {}/", web.url());
+    say::line(format_args!("control plane: runs; page: {}/", web.url()));
 
     // 3. The nodes, over the socket.
     let nodes = nodes::start(places, &web, &clock)?;
 
     // 4. Release 1, and whatever is committed from now on.
-    let (stop, stopping) = stop_signal()?;
+    let stopping = stop_signal()?;
     plane.begin();
-    let waited = wait_ready(&plane, &stopping);
-    if waited == Waited::Ready {
-        println!("ready: commit to {} to change policy; ctrl-c ends it", arguments.dir.join("policies").display());
-    }
-    if waited != Waited::Stopped {
-        let _verifier = verify_now_and_then(&ledger, plane.verification(), Arc::clone(&clock));
-        // Until somebody ends it; the sender is kept, or the wait would end at once.
-        let _ = stopping.recv();
-    }
-    drop(stop);
+    let ended = run_until_stopped(&plane, &stopping, || {
+        say::line(format_args!(
+            "ready: commit to {} to change policy; ctrl-c ends it",
+            arguments.dir.join("policies").display()
+        ));
+        // Ends with the process; without it the page says that nothing was verified yet.
+        drop(verify_now_and_then(&ledger, plane.verification(), Arc::clone(&clock)));
+    });
 
     // 5. The end: the nodes sign their last heads and send what they have, then the control plane.
-    println!("stopping");
+    say::line("stopping");
     nodes.stop();
     plane.begin_stop();
     web.stop();
     plane.stop();
-    println!("stopped; everything that was acknowledged is on disk");
+    if ended == Ended::Failed {
+        return Err(Failure::bad("a part of the control plane failed; the lines above say where")
+            .hint("run it again: nothing that was acknowledged is lost"));
+    }
+    say::line("stopped; everything that was acknowledged is on disk");
     Ok(ExitCode::SUCCESS)
 }
 
 fn say(step: &Step) {
-    println!("{step}");
+    say::line(step);
 }
 
 /// Warnings and errors of every part; `CAIRN_LOG` asks for more, in the form of `tracing`'s filters.
@@ -140,64 +147,72 @@ fn template() -> BTreeMap<String, Vec<u8>> {
     cairn_policy::template::files().iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect()
 }
 
-/// A channel on which SIGINT and SIGTERM arrive.
-fn stop_signal() -> Result<(Sender<()>, Receiver<()>), Failure> {
+/// A channel on which the first SIGINT or SIGTERM arrives. A second one ends the process at once: whoever asks twice does not want
+/// to wait, and nothing that was acknowledged needs a clean end.
+fn stop_signal() -> Result<Receiver<()>, Failure> {
     let (send, receive) = channel();
-    let sender = send.clone();
     let thread = std::thread::Builder::new().name("cairn-signals".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let waited = runtime.and_then(|runtime| runtime.block_on(a_signal()));
-        if let Err(error) = waited {
-            tell(&format!("signals cannot be watched: {error}; end it with kill -9"));
-            return;
+        let watched = runtime.and_then(|runtime| runtime.block_on(signals(send)));
+        if let Err(error) = watched {
+            say::error(format_args!("error: signals cannot be watched: {error}; end it with kill -9"));
         }
-        // Nobody waits any more when the run has ended by itself.
-        let _ = sender.send(());
     });
     thread.map_err(|error| Failure::bad(format!("the system gives no thread: {error}")))?;
-    Ok((send, receive))
+    Ok(receive)
 }
 
-async fn a_signal() -> std::io::Result<()> {
+async fn signals(first: Sender<()>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    for time in 0.. {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if time > 0 {
+            say::line("ended at once; everything that was acknowledged is on disk");
+            std::process::exit(EXIT_AT_ONCE);
+        }
+        // Nobody waits any more when the run is ending by itself.
+        let _ = first.send(());
     }
     Ok(())
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Waited {
-    Ready,
-    NotYet,
-    Stopped,
+enum Ended {
+    Asked,
+    Failed,
 }
 
-/// Waits for the first promotion, with a word when it takes long.
-fn wait_ready(plane: &ControlPlane, stopping: &Receiver<()>) -> Waited {
+/// Waits for the first promotion, with a word when it takes long, and then for the end.
+fn run_until_stopped(plane: &ControlPlane, stopping: &Receiver<()>, on_ready: impl FnOnce()) -> Ended {
+    let mut on_ready = Some(on_ready);
     let mut waited = Duration::ZERO;
     loop {
-        if plane.wait_promoted(Duration::from_millis(200)).is_some() {
-            return Waited::Ready;
+        let promoted = on_ready.is_none() || plane.wait_promoted(LOOK_EVERY).is_some();
+        if promoted && let Some(on_ready) = on_ready.take() {
+            on_ready();
         }
-        match stopping.recv_timeout(Duration::ZERO) {
+        // A sender that is gone could not watch signals, and has said so.
+        let wait = if promoted { LOOK_EVERY } else { Duration::ZERO };
+        match stopping.recv_timeout(wait) {
+            Ok(()) => return Ended::Asked,
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Waited::Stopped,
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(wait),
         }
-        waited += Duration::from_millis(200);
-        if waited >= PROMOTION_PATIENCE {
-            tell("not ready yet: no release is promoted; the lines above say why, and a new commit is tried at once");
-            return Waited::NotYet;
+        if plane.failed() {
+            return Ended::Failed;
+        }
+        waited = waited.saturating_add(LOOK_EVERY);
+        if on_ready.is_some() && waited.as_millis() == PROMOTION_PATIENCE.as_millis() {
+            say::line(
+                "not ready yet: no release is promoted; the lines above say why, and a new commit is tried at once",
+            );
         }
     }
-}
-
-/// A line for whoever watches, beside the steps.
-fn tell(line: &str) {
-    println!("{line}");
 }
 
 /// Verifies the ledger for the page: once now, then every five minutes. Ends with the process.

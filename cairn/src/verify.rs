@@ -10,6 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, chain};
+use crate::say;
 
 /// Below this many records a progress bar would only flicker.
 const PROGRESS_FROM: u64 = 20_000;
@@ -42,9 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let options = Options { key, since, threads: 0, progress: progress() };
     let report = cairn_verify::verify(&arguments.path, &options);
     if arguments.json {
-        println!("{}", report.to_json());
+        say::line(format_args!("{}", report.to_json()));
     } else {
-        print!("{}", render(&report));
+        say::text(&render(&report));
     }
     Ok(ExitCode::from(report.exit_code(arguments.strict)))
 }

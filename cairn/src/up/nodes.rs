@@ -16,6 +16,7 @@ use cairn_sensor::watch::{Node, Watch};
 
 use super::web::Web;
 use crate::failure::{Failure, chain};
+use crate::say;
 
 /// Where a node lives and how it joins.
 pub(super) struct Place {
@@ -38,7 +39,7 @@ impl Nodes {
         }
         for agent in self.agents {
             if let Err(error) = agent.shutdown() {
-                eprintln!("error: node {}: {}", agent.identity().node(), chain(&error));
+                say::error(format_args!("error: node {}: {}", agent.identity().node(), chain(&error)));
             }
         }
     }
@@ -72,7 +73,7 @@ fn start_admission(
     let token_key = agent.token_key().clone();
     let admission = Admission::new(agent.watch(), agent.spool().clone(), token_key, AdmissionConfig::default());
     web.admit_with(admission.router());
-    println!("admission: node {node}; POST {}{}", web.url(), cairn_admission::VALIDATE_PATH);
+    say::line(format_args!("admission: node {node}; POST {}{}", web.url(), cairn_admission::VALIDATE_PATH));
     nodes.agents.push(agent);
     Ok(())
 }
@@ -92,7 +93,7 @@ fn start_sensor(
             let agent = start_agent(identity, folder.clone(), web, clock, capabilities(true, can, Vec::new()))?;
             let watch = Watch::start(Node::of(&agent), Box::new(kernel), Arc::clone(clock), &folder)
                 .map_err(|error| Failure::bad(format!("the sensor's thread: {error}")))?;
-            println!("sensor: node {node}; live on kernel {release}: exec, fork, exit, open");
+            say::line(format_args!("sensor: node {node}; live on kernel {release}: exec, fork, exit, open"));
             nodes.watch = Some(watch);
             nodes.agents.push(agent);
         }
@@ -102,7 +103,7 @@ fn start_sensor(
                 .map(|what| Inability { what: what.to_owned(), why: why.clone() })
                 .to_vec();
             let agent = start_agent(identity, folder, web, clock, capabilities(false, Vec::new(), blind))?;
-            println!("sensor: node {node}; not live: {why}; {}", remedy(&error));
+            say::line(format_args!("sensor: node {node}; not live: {why}; {}", remedy(&error)));
             nodes.agents.push(agent);
         }
     }

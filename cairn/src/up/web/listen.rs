@@ -1,0 +1,182 @@
+//! Connections with limits: on their number, on how long a request may take to arrive and to be answered.
+//!
+//! When there are as many as there may be, the oldest that nothing is asked on gives way, those that never asked anything first. So
+//! who opens connections and sits on them is in nobody's way.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tower::ServiceExt as _;
+
+/// Most connections at once: half of what a process may commonly have open, so that its files can always be opened.
+pub(super) const CONNECTIONS_MAX: usize = 512;
+/// How long a request's head may take, and how long a connection may wait for one. Longer than clients keep idle ones.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a request may take as a whole: longer than the longest long poll.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(90);
+/// The pause after a connection that could not be accepted, and between looks for one that may give way.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Serves until `stopped`; then ends idle connections at once and waits for the others' answers.
+pub(super) async fn serve(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
+    let connections = Arc::new(Connections::default());
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(stopped);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &connections) => accepted,
+            () = &mut stopped => break,
+        };
+        match accepted {
+            Ok(stream) => begin(stream, &router, &connections, &graceful),
+            // The client is gone again, or there is no descriptor left: neither is a reason to end.
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<TcpStream> {
+    while !connections.make_room() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn begin(stream: TcpStream, router: &Router, connections: &Arc<Connections>, graceful: &GracefulShutdown) {
+    let activity = Arc::new(Activity::default());
+    let service = hyper::service::service_fn({
+        let (router, activity) = (router.clone(), Arc::clone(&activity));
+        move |request: Request<Incoming>| {
+            let busy = Busy::new(&activity);
+            answer(router.clone(), request, busy)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    // Entered before it runs: it must not leave before it has entered.
+    let place = connections.enter(activity);
+    let task = tokio::spawn({
+        let leave = Leave { connections: Arc::clone(connections), place };
+        async move {
+            let _leave = leave;
+            // A client that breaks off or sends no HTTP is its own trouble.
+            let _ = connection.await;
+        }
+    });
+    connections.name(place, task.abort_handle());
+}
+
+async fn answer(router: Router, request: Request<Incoming>, busy: Busy) -> Result<Response, Infallible> {
+    let _busy = busy;
+    let answered = tokio::time::timeout(REQUEST_TIME_MAX, router.oneshot(request.map(Body::new))).await;
+    Ok(match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => super::refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long", Some("send it faster")),
+    })
+}
+
+/// What goes on on a connection.
+#[derive(Default)]
+struct Activity {
+    asked: AtomicUsize,
+    busy: AtomicUsize,
+}
+
+/// A request is being answered.
+struct Busy(Arc<Activity>);
+
+impl Busy {
+    fn new(activity: &Arc<Activity>) -> Busy {
+        activity.asked.fetch_add(1, Ordering::SeqCst);
+        activity.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(activity))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Connections {
+    open: Mutex<(u64, BTreeMap<u64, Open>)>,
+}
+
+struct Open {
+    activity: Arc<Activity>,
+    /// Set at once after it began.
+    task: Option<AbortHandle>,
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Open>)> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, activity: Arc<Activity>) -> u64 {
+        let mut open = self.lock();
+        let place = open.0;
+        open.0 += 1;
+        open.1.insert(place, Open { activity, task: None });
+        place
+    }
+
+    fn name(&self, place: u64, task: AbortHandle) {
+        if let Some(open) = self.lock().1.get_mut(&place) {
+            open.task = Some(task);
+        }
+    }
+
+    /// Whether one more may come, ending one that nothing is asked on where that makes it so.
+    fn make_room(&self) -> bool {
+        let mut open = self.lock();
+        if open.1.len() < CONNECTIONS_MAX {
+            return true;
+        }
+        let idle = |(_, open): &(&u64, &Open)| open.activity.busy.load(Ordering::SeqCst) == 0;
+        let never_asked = |(_, open): &(&u64, &Open)| open.activity.asked.load(Ordering::SeqCst) == 0;
+        let oldest = open.1.iter().find(never_asked).or_else(|| open.1.iter().find(idle));
+        let Some(place) = oldest.map(|(place, _)| *place) else { return false };
+        if let Some(task) = open.1.remove(&place).and_then(|open| open.task) {
+            task.abort();
+        }
+        true
+    }
+}
+
+/// Forgets a connection, however it ends.
+struct Leave {
+    connections: Arc<Connections>,
+    place: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.connections.lock().1.remove(&self.place);
+    }
+}
