@@ -78,7 +78,13 @@ async fn check(request: Request, next: Next) -> Response {
         return refuse(stopped.status, &stopped.error, Some(stopped.hint));
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    explain(next.run(request).await, &method, &uri)
+    match listen::whole(request).await {
+        Ok((request, busy)) => {
+            let _busy = busy;
+            explain(next.run(request).await, &method, &uri)
+        }
+        Err(refused) => refused,
+    }
 }
 
 /// Errors that the framework makes have no body, or one of plain text.

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
+use cairn_schemas::wire::APPEND_BODY_LEN_MAX;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -25,8 +26,16 @@ use tower::ServiceExt as _;
 pub(super) const CONNECTIONS_MAX: usize = 512;
 /// How long a request's head may take, and how long a connection may wait for one. Longer than clients keep idle ones.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a body may take to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a request may take as a whole: longer than the longest long poll.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(90);
+/// Longest body of any request, bytes: nodes' records and admission reviews have the largest. Each route has a limit of its own.
+const BODY_LEN_MAX: usize = if cairn_admission::BODY_LEN_MAX > APPEND_BODY_LEN_MAX {
+    cairn_admission::BODY_LEN_MAX
+} else {
+    APPEND_BODY_LEN_MAX
+};
 /// The pause after a connection that could not be accepted, and between looks for one that may give way.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -65,8 +74,10 @@ fn begin(stream: TcpStream, router: &Router, connections: &Arc<Connections>, gra
     let service = hyper::service::service_fn({
         let (router, activity) = (router.clone(), Arc::clone(&activity));
         move |request: Request<Incoming>| {
-            let busy = Busy::new(&activity);
-            answer(router.clone(), request, busy)
+            activity.asked.store(true, Ordering::SeqCst);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Arc::clone(&activity));
+            answer(router.clone(), request)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -87,29 +98,52 @@ fn begin(stream: TcpStream, router: &Router, connections: &Arc<Connections>, gra
     connections.name(place, task.abort_handle());
 }
 
-async fn answer(router: Router, request: Request<Incoming>, busy: Busy) -> Result<Response, Infallible> {
-    let _busy = busy;
-    let answered = tokio::time::timeout(REQUEST_TIME_MAX, router.oneshot(request.map(Body::new))).await;
+async fn answer(router: Router, request: Request<Body>) -> Result<Response, Infallible> {
+    let answered = tokio::time::timeout(REQUEST_TIME_MAX, router.oneshot(request)).await;
     Ok(match answered {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => super::refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long", Some("send it faster")),
+        Err(_) => super::refuse(StatusCode::SERVICE_UNAVAILABLE, "there was no answer in time", Some("ask again")),
     })
+}
+
+/// The request with all of its body, and what says that it is being answered. Until then its connection may give way.
+pub(super) async fn whole(request: Request<Body>) -> Result<(Request<Body>, Option<Busy>), Response> {
+    let (parts, body) = request.into_parts();
+    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+    // What says that it is too long is not waited for.
+    let arrived = match declared {
+        Some(len) if len > BODY_LEN_MAX as u64 => Ok(None),
+        _ => tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_LEN_MAX)).await.map(Result::ok),
+    };
+    match arrived {
+        Ok(Some(body)) => {
+            let busy = parts.extensions.get::<Arc<Activity>>().map(Busy::new);
+            Ok((Request::from_parts(parts, Body::from(body)), busy))
+        }
+        Ok(None) => {
+            let error = format!("the body is longer than the {BODY_LEN_MAX} bytes that any request may have");
+            Err(super::refuse(StatusCode::PAYLOAD_TOO_LARGE, &error, None))
+        }
+        Err(_) => {
+            let error = format!("the body did not arrive in {} s", BODY_TIME_MAX.as_secs());
+            Err(super::refuse(StatusCode::REQUEST_TIMEOUT, &error, Some("send it at once")))
+        }
+    }
 }
 
 /// What goes on on a connection.
 #[derive(Default)]
 struct Activity {
-    asked: AtomicUsize,
+    asked: AtomicBool,
     busy: AtomicUsize,
 }
 
 /// A request is being answered.
-struct Busy(Arc<Activity>);
+pub(super) struct Busy(Arc<Activity>);
 
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Busy {
-        activity.asked.fetch_add(1, Ordering::SeqCst);
         activity.busy.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(activity))
     }
@@ -159,7 +193,7 @@ impl Connections {
             return true;
         }
         let idle = |(_, open): &(&u64, &Open)| open.activity.busy.load(Ordering::SeqCst) == 0;
-        let never_asked = |(_, open): &(&u64, &Open)| open.activity.asked.load(Ordering::SeqCst) == 0;
+        let never_asked = |(_, open): &(&u64, &Open)| !open.activity.asked.load(Ordering::SeqCst);
         let oldest = open.1.iter().find(never_asked).or_else(|| open.1.iter().find(idle));
         let Some(place) = oldest.map(|(place, _)| *place) else { return false };
         if let Some(task) = open.1.remove(&place).and_then(|open| open.task) {
