@@ -1,7 +1,7 @@
 //! Connections with limits: on their number, on how long a request may take to arrive and to be answered.
 //!
-//! When there are as many as there may be, the oldest that nothing is asked on gives way, those that never asked anything first. So
-//! who opens connections and sits on them is in nobody's way.
+//! When there are as many as there may be, the oldest that nothing is asked on gives way; those first on which no whole request ever
+//! came. So who opens connections and sits on them is in nobody's way, and who has just come is the last to go.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -74,7 +74,6 @@ fn begin(stream: TcpStream, router: &Router, connections: &Arc<Connections>, gra
     let service = hyper::service::service_fn({
         let (router, activity) = (router.clone(), Arc::clone(&activity));
         move |request: Request<Incoming>| {
-            activity.asked.store(true, Ordering::SeqCst);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Arc::clone(&activity));
             answer(router.clone(), request)
@@ -135,7 +134,9 @@ pub(super) async fn whole(request: Request<Body>) -> Result<(Request<Body>, Opti
 /// What goes on on a connection.
 #[derive(Default)]
 struct Activity {
+    /// A whole request came on it.
     asked: AtomicBool,
+    /// How many are being answered.
     busy: AtomicUsize,
 }
 
@@ -144,6 +145,7 @@ pub(super) struct Busy(Arc<Activity>);
 
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Busy {
+        activity.asked.store(true, Ordering::SeqCst);
         activity.busy.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(activity))
     }
