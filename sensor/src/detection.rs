@@ -201,7 +201,7 @@ pub(crate) mod tests {
         Alert {
             rule: rule.into(),
             priority,
-            tags: vec!["shell".to_owned()].into(),
+            tags: vec!["shell".to_owned()],
             source: "syscall".to_owned(),
             time_ns: 1_700_000_000_000_000_000,
             event_type: "execve".to_owned(),
