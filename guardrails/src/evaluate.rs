@@ -8,9 +8,7 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 
 use crate::isolate::{self, Lost};
-use crate::limits::{
-    ABANDON_AFTER, EVALUATION_STACK_BYTES, FINDINGS_MAX, INPUT_BYTES_MAX, INPUT_DEPTH_MAX, Limits, MESSAGE_LEN_MAX,
-};
+use crate::limits::{ABANDON_AFTER, FINDINGS_MAX, INPUT_BYTES_MAX, INPUT_DEPTH_MAX, Limits, MESSAGE_LEN_MAX};
 use crate::load::{Guardrail, Guardrails};
 use crate::problem::{Problem, anyhow_text};
 use crate::rule_name::Effect;
@@ -108,7 +106,7 @@ impl Guardrails {
         let guardrails = self.inner.clone();
         let limits = *limits;
         let patience = limits.time.saturating_add(ABANDON_AFTER);
-        let evaluated = isolate::run(EVALUATION_STACK_BYTES, patience, move || {
+        let evaluated = isolate::evaluate(patience, move || {
             evaluate(guardrails.engine.clone(), &guardrails.guardrails, input, limits)
         });
         match evaluated {

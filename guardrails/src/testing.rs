@@ -15,7 +15,7 @@ use regorus::{Engine, Value};
 use crate::evaluate::{is_time_limit, set_time_limit};
 use crate::isolate::{self, Lost};
 use crate::library::package_path;
-use crate::limits::{ABANDON_AFTER, EVALUATION_STACK_BYTES, Limits};
+use crate::limits::{ABANDON_AFTER, Limits};
 use crate::load::{Guardrails, is_test, new_engine};
 use crate::problem::{Problem, anyhow_text};
 use crate::rule_name::Effect;
@@ -124,7 +124,7 @@ pub(crate) fn find(modules: &[&Ref<Module>], problems: &mut Vec<Problem>) -> Vec
 fn run(mut engine: Engine, test: &TestRule) -> TestResult {
     let limit = Limits::default().time;
     let query = format!("data.{}", test.name);
-    let outcome = isolate::run(EVALUATION_STACK_BYTES, limit + ABANDON_AFTER, move || {
+    let outcome = isolate::evaluate(limit + ABANDON_AFTER, move || {
         set_time_limit(&mut engine, limit);
         let value = engine.eval_rule(query).map_err(|error| {
             if is_time_limit(&error) {
