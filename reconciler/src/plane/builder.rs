@@ -19,7 +19,7 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn run(shared: &Arc<Shared>, mut builder: Builder) {
     let source = builder.mirror.source().clone();
-    let mut tips = Tips { source, watch: None, last: None };
+    let mut tips = Tips { source, watch: None, last: None, unreadable: false };
     let mut look_by = Instant::now();
     let mut told: Option<String> = None;
     while !shared.stopping() {
@@ -60,24 +60,28 @@ struct Tips {
     source: Source,
     watch: Option<Watch>,
     last: Option<CommitId>,
+    /// The last question had no answer.
+    unreadable: bool,
 }
 
 impl Tips {
-    /// Whether the tip is another than at the last question. A repo that cannot be read now has not moved; it is opened anew.
+    /// Whether the tip is another than at the last question. A repo that could not be read then is opened anew; that it cannot be
+    /// read counts as a move the first time, so that the look says why.
     fn moved(&mut self) -> bool {
         if self.watch.is_none() {
             self.watch = self.source.watch().ok();
         }
-        let Some(watch) = &self.watch else { return false };
-        match watch.tip() {
-            Ok(tip) if self.last.as_ref() == Some(&tip) => false,
-            Ok(tip) => {
+        match self.watch.as_ref().map(Watch::tip) {
+            Some(Ok(tip)) => {
+                // Something may have been done to it meanwhile, whatever its tip is.
+                let was_unreadable = std::mem::take(&mut self.unreadable);
+                let moved = self.last.as_ref() != Some(&tip);
                 self.last = Some(tip);
-                true
+                moved || was_unreadable
             }
-            Err(_) => {
+            None | Some(Err(_)) => {
                 self.watch = None;
-                false
+                !std::mem::replace(&mut self.unreadable, true)
             }
         }
     }
