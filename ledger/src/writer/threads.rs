@@ -171,11 +171,14 @@ impl Shared {
                 Err(PublishError::Io(error)) if is_full(&error) => {
                     // Room was missing to make a file: nothing that was there is in doubt.
                     let reason = error.to_string();
-                    tracing::warn!(
-                        ledger = self.origin,
-                        reason,
-                        "the disk is full: nothing is published, appends are refused"
-                    );
+                    // Told once: it is tried again every second, for as long as it takes.
+                    if lock(&self.state).full.is_none() {
+                        tracing::warn!(
+                            ledger = self.origin,
+                            reason,
+                            "the disk is full: nothing is published, appends are refused"
+                        );
+                    }
                     if !self.wait_for_room(reason) {
                         break;
                     }
