@@ -178,22 +178,38 @@ impl Up {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it cannot be signalled.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("a child can be signalled");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end within [`PATIENCE`].
+    pub fn wait_end(&mut self) -> std::process::ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "cairn up did not stop:\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Asks it to stop (SIGTERM), waits, and says whether it ended well.
     ///
     /// # Panics
     /// When it does not end within [`PATIENCE`].
     #[must_use]
     pub fn stop(mut self) -> bool {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a child can be signalled");
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
-                return status.success();
-            }
-            assert!(began.elapsed() < PATIENCE, "cairn up did not stop:\n{}", self.printed());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.signal(rustix::process::Signal::TERM);
+        self.wait_end().success()
     }
 }
 
