@@ -7,6 +7,7 @@ mod nodes;
 mod web;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let prepared = setup::prepare(&arguments.dir, &options, &mut |step| say(&step)).map_err(|error| {
         let failure = Failure::bad(chain(&error));
         match error.hint() {
+            _ if is_full(&error) => failure.hint("make room on its disk and run it again; it goes on from here"),
             Some(hint) => failure.hint(hint),
             None => failure,
         }
@@ -131,6 +133,14 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     }
     TcpListener::bind(address).map_err(|error| {
         Failure::bad(format!("--listen {address}: {error}")).hint("choose another port with --listen 127.0.0.1:PORT")
+    })
+}
+
+/// Whether what is behind an error is a disk without room.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
     })
 }
 
