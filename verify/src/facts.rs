@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) release: Option<ReleaseRef>,
     /// The first 128 bits of the `foreignid`'s SHA-256.
     pub(crate) foreignid: Option<[u8; 16]>,
+    /// Where a detection or what was done about it stood before it was carried into this stream. What it names by number is there.
+    pub(crate) carried_from: Option<Box<(StreamId, Sequence)>>,
     pub(crate) detail: Detail,
 }
 
@@ -62,9 +64,20 @@ impl Facts {
         let record = Outline::read(bytes)?;
         let detail = detail(&record)?;
         let Outline { stream, sequence, prevdigest, kind, time, release, foreignid, .. } = record;
+        let refers = kind == RecordType::DetectionRaised
+            || matches!(detail, Detail::Requested(_) | Detail::Finished(_) | Detail::Refused(_));
+        let carried_from = foreignid.as_deref().filter(|_| refers).and_then(|id| place(id, &stream)).map(Box::new);
         let foreignid = foreignid.and_then(|id| Digest::sha256(id.as_bytes()).as_bytes().first_chunk().copied());
-        Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, detail })
+        Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, carried_from, detail })
     }
+}
+
+/// `<stream>/<sequence>` of another stream of the same node.
+fn place(foreignid: &str, stream: &StreamId) -> Option<(StreamId, Sequence)> {
+    let (before, sequence) = foreignid.rsplit_once('/')?;
+    let before: StreamId = before.parse().ok()?;
+    let sequence = sequence.parse().ok()?;
+    (before != *stream && before.node().is_some() && before.node() == stream.node()).then_some((before, sequence))
 }
 
 fn detail(record: &Outline<'_>) -> Result<Detail, RecordError> {

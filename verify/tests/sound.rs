@@ -3,8 +3,10 @@
 
 mod kit;
 
-use cairn_schemas::ids::TreeSize;
-use cairn_verify::{EarlierReport, KeySource, Options, Verdict, render};
+use cairn_schemas::ids::{Sequence, StreamId, TreeSize};
+use cairn_schemas::record::{Draft, Record};
+use cairn_schemas::types::RecordType;
+use cairn_verify::{EarlierReport, FaultKind, FindingKind, KeySource, Options, Verdict, render};
 use kit::{Book, put, verify};
 
 #[test]
@@ -69,6 +71,38 @@ fn partial_tiles_may_be_gone_once_the_full_one_is_there() {
     put(folder.path(), "tile/1/000.p/1", &kit::get(folder.path(), "tile/1/000.p/2")[..32]);
     let report = verify(folder.path());
     assert_eq!(report.faults, []);
+}
+
+#[test]
+fn a_containment_that_was_carried_into_another_stream_names_what_it_named_before() {
+    let mut book = Book::small();
+    let release = book.reference(2);
+    let (old, new) = (StreamId::new(&kit::node("sensor-1"), [7; 16]), StreamId::new(&kit::node("sensor-1"), [8; 16]));
+    book.open(&new);
+    book.load(&new, 2);
+    // Numbers 5 and 6 of a stream that the ledger did not take; a third that it names there is nothing.
+    let carried = |draft: Draft, number: u64| draft.foreignid(format!("{old}/{}", Sequence(number).padded()));
+    let data = |book: &Book, kind| Record::parse(&book.records[book.find(kind)]).unwrap().data;
+    let detection = data(&book, RecordType::DetectionRaised);
+    let mut request = data(&book, RecordType::ContainmentRequested);
+    request["detection"] = Sequence(5).padded().into();
+    let mut outcome = data(&book, RecordType::ContainmentFinished);
+    outcome["request"] = Sequence(6).padded().into();
+    book.add(&new, carried(kit::decision(RecordType::DetectionRaised, detection, release), 5));
+    book.add(&new, carried(kit::decision(RecordType::ContainmentRequested, request.clone(), release), 6));
+    book.add(&new, carried(kit::decision(RecordType::ContainmentFinished, outcome, release), 7));
+    book.head(&new);
+    let folder = tempfile::tempdir().unwrap();
+    book.write(folder.path());
+    let report = verify(folder.path());
+    assert_eq!(report.faults, []);
+    assert!(!report.findings.iter().any(|finding| finding.kind == FindingKind::ContainmentUnfinished));
+
+    request["detection"] = Sequence(4).padded().into();
+    book.add(&new, carried(kit::decision(RecordType::ContainmentRequested, request, release), 8));
+    book.head(&new);
+    book.write(folder.path());
+    assert_eq!(kit::kinds(&verify(folder.path())), [FaultKind::ContainmentUnpaired]);
 }
 
 #[test]

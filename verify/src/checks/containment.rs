@@ -1,4 +1,4 @@
-//! Containments: each request follows a detection, each outcome a request, in the same stream.
+//! Containments: each request follows a detection, each outcome a request, in the same stream, or in the one they were carried from.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -47,23 +47,28 @@ pub(crate) struct Containment {
 impl Containment {
     pub(crate) fn record(&mut self, entry: &Entry<'_>, streams: &Streams, context: &mut Context<'_>) {
         let facts = entry.facts;
+        // A record that was carried counts where it stood: the numbers in it are those of that stream.
+        let (id, sequence) = match facts.carried_from.as_deref() {
+            Some((id, sequence)) => (id, *sequence),
+            None => (&facts.stream, facts.sequence),
+        };
         match facts.detail {
             Detail::Other if facts.kind == RecordType::DetectionRaised => {
-                self.streams.entry(facts.stream.clone()).or_default().detections.insert(facts.sequence);
+                self.streams.entry(id.clone()).or_default().detections.insert(sequence);
             }
             Detail::Requested(detection) | Detail::Refused(detection) => {
-                let stream = self.streams.entry(facts.stream.clone()).or_default();
-                if !stream.detections.contains(detection) && !streams.in_gap(&facts.stream, detection) {
+                let stream = self.streams.entry(id.clone()).or_default();
+                if !stream.detections.contains(detection) && !streams.in_gap(id, detection) {
                     let reason = format!("it names number {detection} of its stream, which is no detection");
                     context.found.fault(entry.fault(FaultKind::ContainmentUnpaired, reason));
                 }
                 if matches!(facts.detail, Detail::Requested(_)) {
-                    stream.open.insert(facts.sequence, entry.index);
+                    stream.open.insert(sequence, entry.index);
                 }
             }
             Detail::Finished(request) => {
-                let stream = self.streams.entry(facts.stream.clone()).or_default();
-                if stream.open.remove(&request).is_none() && !streams.in_gap(&facts.stream, request) {
+                let stream = self.streams.entry(id.clone()).or_default();
+                if stream.open.remove(&request).is_none() && !streams.in_gap(id, request) {
                     let reason = format!("it names number {request} of its stream, which is no open request");
                     context.found.fault(entry.fault(FaultKind::ContainmentUnpaired, reason));
                 }
