@@ -86,31 +86,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     say::line(format_args!("control plane: runs; page: {}/", web.url()));
 
     // 3. The nodes, over the socket.
-    let nodes = nodes::start(places, &web, &clock)?;
-
-    // 4. Release 1, and whatever is committed from now on.
-    let stopping = stop_signal()?;
-    plane.begin();
-    let ended = run_until_stopped(&plane, &stopping, || {
-        say::line(format_args!(
-            "ready: commit to {} to change policy; ctrl-c ends it",
-            arguments.dir.join("policies").display()
-        ));
-        // Ends with the process; without it the page says that nothing was verified yet.
-        drop(verify_now_and_then(&ledger, plane.verification(), Arc::clone(&clock)));
+    let mut nodes = nodes::Nodes::default();
+    let ended = nodes::start(&mut nodes, places, &web, &clock).and_then(|()| {
+        // 4. Release 1, and whatever is committed from now on.
+        let stopping = stop_signal()?;
+        plane.begin();
+        let ended = run_until_stopped(&plane, &stopping, || {
+            let policies = arguments.dir.join("policies");
+            say::line(format_args!("ready: commit to {} to change policy; ctrl-c ends it", policies.display()));
+            // Ends with the process; without it the page says that nothing was verified yet.
+            drop(verify_now_and_then(&ledger, plane.verification(), Arc::clone(&clock)));
+        });
+        say::line("stopping");
+        Ok(ended)
     });
 
-    // 5. The end: the nodes sign their last heads and send what they have, then the control plane.
-    say::line("stopping");
+    // 5. The end, whatever brought it: the nodes sign their last heads and send what they have, then the control plane.
     nodes.stop();
     plane.begin_stop();
     web.stop();
     plane.stop();
-    if ended == Ended::Failed {
-        return Err(Failure::bad("a part of the control plane failed; the lines above say where")
-            .hint("run it again: nothing that was acknowledged is lost"));
+    match ended? {
+        Ended::Asked => say::line("stopped; everything that was acknowledged is on disk"),
+        Ended::Failed => {
+            return Err(Failure::bad("a part of the control plane failed; the lines above say where")
+                .hint("run it again: nothing that was acknowledged is lost"));
+        }
     }
-    say::line("stopped; everything that was acknowledged is on disk");
     Ok(ExitCode::SUCCESS)
 }
 

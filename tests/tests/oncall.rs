@@ -335,3 +335,33 @@ fn a_terminal_that_goes_away_does_not_end_it() {
     assert!(ended(&mut child).success());
     verify_ok(&dir);
 }
+
+#[test]
+fn a_node_that_cannot_start_ends_the_run_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("cairn-data");
+    assert!(Up::start(&dir).stop());
+    let identity = dir.join("nodes/sensor/identity.json");
+    let good = fs::read(&identity).unwrap();
+    fs::write(&identity, "{").unwrap();
+    let output = cairn(&["up", "--listen", "127.0.0.1:0", "--dir", dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("error: sensor cannot join") && lines[1].starts_with("hint: "),
+        "{said}"
+    );
+    // The admission server, which had started, signed its last head.
+    let output = cairn(&["verify", "--strict", dir.join("ledger").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+
+    // As the hint says: it joins as a new node.
+    fs::rename(dir.join("nodes/sensor"), folder.path().join("away")).unwrap();
+    fs::rename(dir.join("keys/join-sensor.token"), folder.path().join("token")).unwrap();
+    let mut up = Up::start(&dir);
+    up.wait_line("joined as sensor", PATIENCE);
+    assert!(up.stop());
+    fs::write(folder.path().join("away/identity.json"), good).unwrap();
+    verify_ok(&dir);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cairn_admission::{Admission, AdmissionConfig};
 use cairn_node::agent::POLL_WAIT;
-use cairn_node::{Agent, AgentConfig, Identity, SpoolLimits, SystemRandom, join};
+use cairn_node::{Agent, AgentConfig, Identity, IdentityError, SpoolLimits, SystemRandom, join};
 use cairn_schemas::data::{Inability, NodeCapabilities};
 use cairn_schemas::time::Clock;
 use cairn_schemas::types::NodeKind;
@@ -26,6 +26,7 @@ pub(super) struct Place {
 }
 
 /// The running nodes.
+#[derive(Default)]
 pub(super) struct Nodes {
     agents: Vec<Agent>,
     watch: Option<Watch>,
@@ -45,19 +46,32 @@ impl Nodes {
     }
 }
 
-/// Joins and starts them, each with a line.
-pub(super) fn start(places: Vec<Place>, web: &Web, clock: &Arc<dyn Clock>) -> Result<Nodes, Failure> {
-    let mut nodes = Nodes { agents: Vec::new(), watch: None };
+/// Joins and starts them, each with a line. Those that run when one cannot are in `nodes` all the same, to be stopped.
+pub(super) fn start(nodes: &mut Nodes, places: Vec<Place>, web: &Web, clock: &Arc<dyn Clock>) -> Result<(), Failure> {
     for place in places {
         let labels = labels(place.kind);
         let identity = join(&place.folder, &web.url(), &place.token, place.kind, &labels, &SystemRandom)
-            .map_err(|error| Failure::bad(format!("{} cannot join: {}", place.kind.as_str(), chain(&error))))?;
+            .map_err(|error| cannot_join(&place, &error))?;
         match place.kind {
-            NodeKind::Admission => start_admission(&mut nodes, identity, place.folder, web, clock)?,
-            NodeKind::Sensor => start_sensor(&mut nodes, identity, place.folder, web, clock)?,
+            NodeKind::Admission => start_admission(nodes, identity, place.folder, web, clock)?,
+            NodeKind::Sensor => start_sensor(nodes, identity, place.folder, web, clock)?,
         }
     }
-    Ok(nodes)
+    Ok(())
+}
+
+fn cannot_join(place: &Place, error: &IdentityError) -> Failure {
+    let kind = place.kind.as_str();
+    let failure = Failure::bad(format!("{kind} cannot join: {}", chain(error)));
+    let spent = matches!(error, IdentityError::Refused(error) if error.status() == Some(403));
+    let damaged = matches!(error, IdentityError::NotAKey { .. } | IdentityError::NotAnIdentity { .. });
+    if spent || damaged {
+        let folder = place.folder.display();
+        return failure.hint(format!(
+            "restore {folder} from a backup; or move it away with keys/join-{kind}.token, and it joins as a new node"
+        ));
+    }
+    failure
 }
 
 fn start_admission(
