@@ -63,7 +63,10 @@ impl TryFrom<&[u8]> for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        // Every record holds several: written on the stack.
+        let mut text = [0u8; 64];
+        hex::encode_to_slice(self.0, &mut text).expect("invariant: 32 bytes are 64 digits");
+        f.write_str(std::str::from_utf8(&text).expect("invariant: digits are ASCII"))
     }
 }
 
@@ -73,16 +76,26 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// A hexadecimal digit's value; lower case only.
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
 impl FromStr for Digest {
     type Err = NotADigest;
 
     fn from_str(text: &str) -> Result<Digest, NotADigest> {
         let refuse = || NotADigest { text: text.chars().take(80).collect() };
-        if text.len() != 64 || text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(refuse());
-        }
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| refuse())?;
         let mut bytes = [0u8; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| refuse())?;
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else { return Err(refuse()) };
+            *byte = high << 4 | low;
+        }
         Ok(Digest(bytes))
     }
 }
@@ -131,5 +144,11 @@ mod tests {
         assert!(good.to_uppercase().parse::<Digest>().is_err());
         assert!(good[1..].parse::<Digest>().is_err());
         assert!(format!("{good}0").parse::<Digest>().is_err());
+        for byte in 0..=0x7f_u8 {
+            let text = format!("{}{}", &good[..63], char::from(byte));
+            let is_digit = matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            assert_eq!(text.parse::<Digest>().map(|digest| digest.to_string()).ok(), is_digit.then_some(text));
+        }
+        assert!("é".repeat(32).parse::<Digest>().is_err());
     }
 }
