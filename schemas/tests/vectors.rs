@@ -1,4 +1,5 @@
 //! The vectors in `vectors/record`, read through `Record::parse`, and through `Outline::read`, which must say the same.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here, with the place")]
 
 use std::path::Path;
 
