@@ -393,7 +393,8 @@ impl Shared {
         first: usize,
         taken: Option<Appended>,
     ) -> Result<Appended, AppendError> {
-        let forgotten = lock(&self.streams).forgotten(stream, &records);
+        let forgotten =
+            if self.is_old(stream, &records) { lock(&self.streams).forgotten(stream, &records) } else { None };
         let history = match forgotten {
             Some((from, sequences)) => self.walk(stream, from, &sequences),
             None => History::new(),
@@ -412,6 +413,16 @@ impl Shared {
         drop(queue);
         self.queued.notify_one();
         submission.wait(first, taken)
+    }
+
+    /// Whether any record may be older than what the rules remember of its stream. Callers do not ask the rules themselves: the
+    /// committing thread holds them while it decides about a group. What this sees may be behind the rules by what is in flight, hence the half.
+    fn is_old(&self, stream: &StreamId, records: &[Incoming]) -> bool {
+        let Some(last) = lock(&self.state).positions.get(stream).map(|position| position.sequence) else {
+            return false;
+        };
+        let mut sequences = records.iter().filter_map(Incoming::sequence);
+        sequences.any(|sequence| sequence.0.saturating_add(RECENT_MAX as u64 / 2) <= last.0)
     }
 
     /// Looks through the ledger for old records of a stream.

@@ -4,8 +4,10 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cairn_schemas::ids::StreamId;
+
 use super::commit::{Commit, CommitError, Committer, Failure, Submission};
-use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, RETRY_INTERVAL, Shared, lock};
+use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, Position, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
 use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
 use crate::streams::Written;
@@ -137,17 +139,20 @@ impl Shared {
 
     /// The group is durable: say so.
     pub(super) fn finish(&self, group: &[Arc<Submission>], Commit { written, answers }: Commit) {
-        let moved: Vec<_> = {
+        let moved: Vec<(&StreamId, Position)> = {
             let streams = lock(&self.streams);
-            group
-                .iter()
-                .filter_map(|submission| Some((submission.stream().clone(), streams.position(submission.stream())?)))
-                .collect()
+            let moved = |submission: &'_ Arc<Submission>| streams.position(submission.stream());
+            group.iter().filter_map(|submission| Some((submission.stream(), moved(submission)?))).collect()
         };
         let grown = !written.is_empty();
         let mut state = lock(&self.state);
         state.extend(written);
-        state.positions.extend(moved);
+        for (stream, position) in moved {
+            match state.positions.get_mut(stream) {
+                Some(before) => *before = position,
+                None => drop(state.positions.insert(stream.clone(), position)),
+            }
+        }
         drop(state);
         for (submission, answer) in group.iter().zip(answers) {
             submission.answer(answer);
