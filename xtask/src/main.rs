@@ -3,6 +3,7 @@
 //! One module per task. A task prints what it does on standard error and exits 0, or 1 with "error: ..." and, where there
 //! is one, "hint: ...".
 
+mod bench;
 mod ebpf;
 mod schemas;
 
@@ -20,6 +21,8 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure this machine: figures beside their limits, nothing asserted
+    Bench(bench::Arguments),
     /// Build the kernel programs and the object that is committed
     Ebpf(ebpf::Arguments),
     /// Write schemas/v1 from the types
@@ -34,6 +37,9 @@ struct Failure {
 
 fn main() -> ExitCode {
     let result = match Xtask::parse().task {
+        Task::Bench(arguments) => {
+            bench::run(&root(), &arguments).map_err(|error| Failure { hint: None, error: error.into() })
+        }
         Task::Ebpf(arguments) => {
             ebpf::run(&root(), arguments).map_err(|error| Failure { hint: error.hint(), error: error.into() })
         }
