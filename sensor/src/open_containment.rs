@@ -4,15 +4,22 @@
 //! the action and removed after the outcome is recorded; a node that finds the file at its start records the outcome as
 //! `unknown`, unless its stream has it. A crash before the file is durable means that nothing was done yet: the request stands
 //! alone in the stream, and `cairn verify` reports it as unfinished.
+//!
+//! The process lives on until this is durable. So the file stays, and its one sector is written over: one `fdatasync`, where a new file
+//! takes two `fsync`s and the making of a name. A line of text and its SHA-256 say whether the sector is whole.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId};
 
 /// The file's name in the node's folder.
 const FILE: &str = "open-containment";
+/// Its length: one sector, which a disk writes whole or not at all. A stream's name, a number and a release take 200 bytes.
+const LEN: usize = 512;
 
 /// A request whose outcome is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,13 +50,17 @@ impl OpenContainment {
     /// # Errors
     /// The system's.
     pub fn set(&self, open: &Open) -> io::Result<()> {
-        let temporary = self.path.with_extension("new");
-        let mut file = File::create(&temporary)?;
         let Open { stream, request, release } = open;
-        file.write_all(format!("{stream} {} {release}\n", request.padded()).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        self.sync_folder()
+        let line = format!("{stream} {} {release}", request.padded());
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
+        let is_new = file.metadata()?.len() != LEN as u64;
+        file.write_all_at(&sector(&format!("{line} {}\n", Digest::sha256(line.as_bytes()))), 0)?;
+        if is_new {
+            file.set_len(LEN as u64)?;
+            file.sync_all()?;
+            return self.sync_folder();
+        }
+        file.sync_data()
     }
 
     /// Forgets it. Not synced: whoever finds it again looks into the stream for the outcome first.
@@ -57,9 +68,10 @@ impl OpenContainment {
     /// # Errors
     /// The system's.
     pub fn clear(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
+        match OpenOptions::new().write(true).open(&self.path) {
+            Ok(file) => file.write_all_at(&sector("\n"), 0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
@@ -81,8 +93,19 @@ impl OpenContainment {
     }
 }
 
+/// A text, and spaces up to the sector's end.
+fn sector(text: &str) -> [u8; LEN] {
+    let mut sector = [b' '; LEN];
+    sector[..text.len()].copy_from_slice(text.as_bytes());
+    sector
+}
+
 fn parse(text: &str) -> Option<Open> {
-    let mut words = text.strip_suffix('\n')?.split(' ');
+    let (line, digest) = text.split_once('\n')?.0.rsplit_once(' ')?;
+    if digest.parse() != Ok(Digest::sha256(line.as_bytes())) {
+        return None;
+    }
+    let mut words = line.split(' ');
     let open = Open {
         stream: words.next()?.parse().ok()?,
         request: words.next()?.parse().ok()?,
@@ -93,37 +116,69 @@ fn parse(text: &str) -> Option<Open> {
 
 #[cfg(test)]
 mod tests {
-    use cairn_schemas::digest::Digest;
     use cairn_schemas::ids::Serial;
 
     use super::*;
+
+    fn request(number: u64) -> Open {
+        Open {
+            stream: StreamId::new(&"sensor-1".parse().unwrap(), [3; 16]),
+            request: Sequence(number),
+            release: ReleaseRef { serial: Serial(4), digest: Digest::ZERO },
+        }
+    }
 
     #[test]
     fn set_read_clear() {
         let folder = tempfile::tempdir().unwrap();
         let open = OpenContainment::new(folder.path());
         assert_eq!(open.read().unwrap(), None);
-        let request = Open {
-            stream: StreamId::new(&"sensor-1".parse().unwrap(), [3; 16]),
-            request: Sequence(9),
-            release: ReleaseRef { serial: Serial(4), digest: Digest::ZERO },
-        };
-        open.set(&request).unwrap();
-        assert_eq!(open.read().unwrap(), Some(request));
         open.clear().unwrap();
-        open.clear().unwrap();
-        assert_eq!(open.read().unwrap(), None);
+        for number in [9, 10] {
+            open.set(&request(number)).unwrap();
+            assert_eq!(open.read().unwrap(), Some(request(number)));
+            open.clear().unwrap();
+            open.clear().unwrap();
+            assert_eq!(open.read().unwrap(), None);
+        }
+        assert_eq!(std::fs::metadata(folder.path().join(FILE)).unwrap().len(), LEN as u64);
     }
 
     #[test]
-    fn a_torn_file_counts_as_none() {
+    fn the_longest_request_fits() {
         let folder = tempfile::tempdir().unwrap();
+        let open = OpenContainment::new(folder.path());
+        let longest = Open {
+            stream: StreamId::new(&"n".repeat(cairn_schemas::ids::NODE_ID_LEN_MAX).parse().unwrap(), [3; 16]),
+            request: Sequence(u64::MAX),
+            release: ReleaseRef { serial: Serial(cairn_schemas::ids::INTEGER_MAX), digest: Digest::ZERO },
+        };
+        open.set(&longest).unwrap();
+        assert_eq!(open.read().unwrap(), Some(longest));
+    }
+
+    #[test]
+    fn a_torn_or_changed_file_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
         let open = OpenContainment::new(folder.path());
         for bytes in
             [&b""[..], b"sensor-1.00", b"ledger x", b"\n", b"ledger 1 1@sha256:00", b"\xff\xff\n", b"a b c d\n"]
         {
-            std::fs::write(folder.path().join(FILE), bytes).unwrap();
+            std::fs::write(&path, bytes).unwrap();
             assert_eq!(open.read().unwrap(), None);
+            open.set(&request(1)).unwrap();
+            assert_eq!(open.read().unwrap(), Some(request(1)), "whatever stood there");
+        }
+        let good = std::fs::read(&path).unwrap();
+        let end = good.iter().position(|byte| *byte == b'\n').unwrap();
+        for at in 0..=end {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            assert_eq!(open.read().unwrap(), None, "byte {at}");
+            std::fs::write(&path, &good[..at]).unwrap();
+            assert_eq!(open.read().unwrap(), None, "cut at {at}");
         }
     }
 }
