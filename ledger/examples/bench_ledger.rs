@@ -99,6 +99,9 @@ impl Made {
             control_node: node.clone(),
             control_key: control_key.clone(),
             unsigned_commits: true,
+            mldsa_key: None,
+            witnesses: None,
+            previous: None,
         };
         let ledger = Ledger::create(folder, &opened, signer, clock())?;
         let mut control = Chain::new(StreamId::new(&node, [0; 16]));

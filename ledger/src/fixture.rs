@@ -42,6 +42,9 @@ pub(crate) fn opened() -> LedgerOpened {
         control_node: "control".parse().unwrap(),
         control_key: head::format_key(&SigningKey::from_bytes(&[3; 32]).verifying_key()),
         unsigned_commits: true,
+        mldsa_key: None,
+        witnesses: None,
+        previous: None,
     }
 }
 

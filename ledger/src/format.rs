@@ -72,6 +72,7 @@ fn the_table_of_who_may_write_what() {
         ("control", Role::Control),
         ("sensor", Role::Node(NodeKind::Sensor)),
         ("admission", Role::Node(NodeKind::Admission)),
+        ("local", Role::Node(NodeKind::Local)),
     ];
     let expected: Vec<String> = RecordType::ALL
         .iter()

@@ -64,6 +64,9 @@ fn create(dir: &Path) {
         control_node: "control".parse().unwrap(),
         control_key: head::format_key(&key(3).verifying_key()),
         unsigned_commits: true,
+        mldsa_key: None,
+        witnesses: None,
+        previous: None,
     };
     let ledger = Ledger::create(dir, &opened, signer(), clock()).unwrap();
     let mut control = Chain::new(stream("control", 0));

@@ -252,6 +252,9 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
         control_node: fleet.control_node.clone(),
         control_key: fleet.keys.control.clone(),
         unsigned_commits: fleet.signers == SignersConfig::UnsignedAllowed,
+        mldsa_key: None,
+        witnesses: None,
+        previous: None,
     };
     let ledger = Ledger::create(&path, &opened, keys.ledger.clone(), Arc::clone(&options.clock)).map_err(failed)?;
     Ok((ledger, true))

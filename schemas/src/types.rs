@@ -14,15 +14,18 @@ pub enum NodeKind {
     Sensor,
     /// An admission server of a cluster.
     Admission,
+    /// A producer on the ledger's own machine: `cairn ledger append`.
+    Local,
 }
 
 impl NodeKind {
-    /// `sensor` or `admission`.
+    /// `sensor`, `admission` or `local`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             NodeKind::Sensor => "sensor",
             NodeKind::Admission => "admission",
+            NodeKind::Local => "local",
         }
     }
 }
@@ -53,8 +56,9 @@ const LEDGER: u8 = 1;
 const CONTROL: u8 = 2;
 const SENSOR: u8 = 4;
 const ADMISSION: u8 = 8;
+const LOCAL: u8 = 16;
 const NODE: u8 = SENSOR | ADMISSION;
-const PRODUCER: u8 = CONTROL | NODE;
+const PRODUCER: u8 = CONTROL | NODE | LOCAL;
 
 macro_rules! record_types {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $writers:expr, $data:ident;)*) => {
@@ -114,6 +118,16 @@ macro_rules! record_types {
 record_types! {
     /// The ledger was made: its names and keys. Index 0.
     LedgerOpened = "ledger.opened", LEDGER, LedgerOpened;
+    /// More of what a new volume takes over, directly behind its `ledger.opened`.
+    LedgerCarried = "ledger.carried", LEDGER, LedgerCarried;
+    /// The volume ends with this record; another one goes on.
+    LedgerClosed = "ledger.closed", LEDGER, LedgerClosed;
+    /// The ledger ends with this record, for good.
+    LedgerFrozen = "ledger.frozen", LEDGER, LedgerFrozen;
+    /// Checkpoints that cover this record are signed by another key than those that do not.
+    LedgerKeyRotated = "ledger.keyrotated", LEDGER, LedgerKeyRotated;
+    /// From here on other witnesses must cosign.
+    LedgerWitnessesChanged = "ledger.witnesseschanged", LEDGER, LedgerWitnessesChanged;
     /// A stream's record did not follow the one before: records are missing, and nobody declared it.
     StreamGap = "stream.gap", LEDGER, StreamGap;
     /// A second record with a sequence that was taken: refused.
@@ -154,6 +168,8 @@ record_types! {
     NodeRefused = "node.refused", NODE, NodeRefused;
     /// A node went back to its last good release by itself.
     NodeFellback = "node.fellback", NODE, NodeFellback;
+    /// A node saw two checkpoints that cannot both be of one history.
+    NodeConflict = "node.conflict", NODE, NodeConflict;
     /// An admission decision.
     AdmissionDecided = "admission.decided", ADMISSION, AdmissionDecided;
     /// A rule matched.
@@ -165,7 +181,13 @@ record_types! {
     /// A containment that may not act: not recordable, or guarded.
     ContainmentRefused = "containment.refused", SENSOR, ContainmentRefused;
     /// Events or records were lost, and how many.
-    SensorLoss = "sensor.loss", NODE, SensorLoss;
+    SensorLoss = "sensor.loss", NODE | LOCAL, SensorLoss;
+    /// Evidence from elsewhere.
+    EvidenceReceived = "evidence.received", CONTROL | LOCAL, EvidenceReceived;
+    /// Keys of personal values or blobs were destroyed.
+    PrivacyErased = "privacy.erased", CONTROL, PrivacyErased;
+    /// Personal values were shown to somebody.
+    PrivacyDisclosed = "privacy.disclosed", CONTROL, PrivacyDisclosed;
 }
 
 impl RecordType {
@@ -177,6 +199,7 @@ impl RecordType {
             Role::Control => CONTROL,
             Role::Node(NodeKind::Sensor) => SENSOR,
             Role::Node(NodeKind::Admission) => ADMISSION,
+            Role::Node(NodeKind::Local) => LOCAL,
         };
         self.writers().0 & bit != 0
     }
@@ -231,8 +254,16 @@ mod tests {
     fn a_node_writes_nothing_of_the_control_planes() {
         for &kind in RecordType::ALL {
             let text = kind.as_str();
-            let reserved = ["cairn.release.", "cairn.rollout.", "cairn.operator.", "cairn.ledger.", "cairn.git."];
+            let reserved = [
+                "cairn.release.",
+                "cairn.rollout.",
+                "cairn.operator.",
+                "cairn.ledger.",
+                "cairn.git.",
+                "cairn.privacy.",
+            ];
             if reserved.iter().any(|prefix| text.starts_with(prefix)) {
+                assert!(!kind.allowed(Role::Node(NodeKind::Local)), "{text}");
                 assert!(!kind.allowed(Role::Node(NodeKind::Sensor)), "{text}");
                 assert!(!kind.allowed(Role::Node(NodeKind::Admission)), "{text}");
             }

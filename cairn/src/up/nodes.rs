@@ -55,6 +55,7 @@ pub(super) fn start(nodes: &mut Nodes, places: Vec<Place>, web: &Web, clock: &Ar
         match place.kind {
             NodeKind::Admission => start_admission(nodes, identity, place.folder, web, clock)?,
             NodeKind::Sensor => start_sensor(nodes, identity, place.folder, web, clock)?,
+            NodeKind::Local => unreachable!("`up` makes places for a sensor and an admission server only"),
         }
     }
     Ok(())

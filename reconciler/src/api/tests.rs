@@ -43,6 +43,9 @@ impl Bench {
             control_node: "control".parse().unwrap(),
             control_key: cairn_ledger::head::format_key(&key.verifying_key()),
             unsigned_commits: true,
+            mldsa_key: None,
+            witnesses: None,
+            previous: None,
         };
         let ledger = Ledger::create(&ledger_folder, &opened, signer, Arc::clone(&clock)).unwrap();
         let node: NodeId = "control".parse().unwrap();

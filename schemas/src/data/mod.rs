@@ -5,6 +5,7 @@
 
 mod admission;
 mod detection;
+mod evidence;
 mod ledger;
 mod node;
 mod release;
@@ -13,6 +14,7 @@ mod stream;
 
 pub use admission::*;
 pub use detection::*;
+pub use evidence::*;
 pub use ledger::*;
 pub use node::*;
 pub use release::*;

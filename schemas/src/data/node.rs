@@ -136,3 +136,17 @@ pub enum LossCause {
     /// The process table was at its limit: ancestry may be short.
     ProcessTable,
 }
+
+/// A node saw two checkpoints of one log that cannot both be of one history. It keeps the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NodeConflict {
+    /// The checkpoint that it had seen, the whole signed note.
+    pub seen: String,
+    /// The one that does not fit, the whole signed note.
+    pub other: String,
+    /// Who showed the other one: a witness's name, or `control`.
+    pub from: String,
+    /// What does not fit.
+    pub reason: String,
+}

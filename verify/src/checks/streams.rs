@@ -565,5 +565,6 @@ fn role_text(role: Option<Role>) -> &'static str {
         Some(Role::Control) => "control",
         Some(Role::Node(NodeKind::Sensor)) => "sensor",
         Some(Role::Node(NodeKind::Admission)) => "admission",
+        Some(Role::Node(NodeKind::Local)) => "local",
     }
 }

@@ -111,6 +111,9 @@ pub fn opened() -> LedgerOpened {
         control_node: node("control"),
         control_key: head::format_key(&key(2).verifying_key()),
         unsigned_commits: true,
+        mldsa_key: None,
+        witnesses: None,
+        previous: None,
     }
 }
 
