@@ -2,25 +2,37 @@
 //!
 //! Everything that the writer does to the world goes through [`Disk`], so that tests can run it over a disk that fails at any call
 //! and forgets what was not synced. The contract is POSIX's, pessimistically: bytes written are lost in a crash until
-//! [`DiskFile::sync`] returned, a name made, changed or removed until [`Disk::sync_folder`] of its folder returned, and both may come
+//! `DiskFile::sync` returned, a name made, changed or removed until `Disk::sync_folder` of its folder returned, and both may come
 //! true in part and in any order before that. Paths are relative to the ledger's root, with `/`.
 
 use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::panic::Location;
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
+
+/// Where in the code a sync was asked for. The simulator leaves out one at a time and shows what it is needed for.
+pub(crate) type SyncSite = &'static Location<'static>;
 
 /// A file open for writing.
 pub(crate) trait DiskFile: Send {
     /// Writes all of `bytes` at `offset`; the file grows where it must.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// What `sync` does.
+    fn sync_at(&mut self, site: SyncSite) -> io::Result<()>;
+}
+
+impl dyn DiskFile + '_ {
     /// Returns when all that was written, and the length that is needed to read it, will survive a crash. After an error nobody
     /// knows what is on the disk, and calling it again proves nothing: the kernel reports a lost write once.
-    fn sync(&mut self) -> io::Result<()>;
+    #[track_caller]
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.sync_at(Location::caller())
+    }
 }
 
 /// Held while a lock lasts; dropping it gives the lock back, and so does the process's death.
@@ -44,10 +56,18 @@ pub(crate) trait Disk: Send + Sync {
     fn remove_folder(&self, folder: &str) -> io::Result<()>;
     /// Makes a folder in an existing one; no error where it exists.
     fn create_folder(&self, folder: &str) -> io::Result<()>;
-    /// Returns when the names in a folder will survive a crash. `""` is the root.
-    fn sync_folder(&self, folder: &str) -> io::Result<()>;
+    /// What `sync_folder` does.
+    fn sync_folder_at(&self, folder: &str, site: SyncSite) -> io::Result<()>;
     /// Takes the one lock of this path, or fails with `WouldBlock` where somebody has it.
     fn lock(&self, path: &str) -> io::Result<LockGuard>;
+}
+
+impl dyn Disk + '_ {
+    /// Returns when the names in a folder will survive a crash. `""` is the root.
+    #[track_caller]
+    pub(crate) fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        self.sync_folder_at(folder, Location::caller())
+    }
 }
 
 /// Whether an error says that the disk is full or may not be written, and so that nothing was done.
@@ -79,7 +99,7 @@ impl DiskFile for RealFile {
     }
 
     // fdatasync(fd): times may be lost, data and length not.
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync_at(&mut self, _: SyncSite) -> io::Result<()> {
         self.0.sync_data()
     }
 }
@@ -124,7 +144,7 @@ impl Disk for DirDisk {
     }
 
     // openat(folder, O_RDONLY), fsync(fd)
-    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+    fn sync_folder_at(&self, folder: &str, _: SyncSite) -> io::Result<()> {
         File::open(self.root.join(folder))?.sync_all()
     }
 
@@ -157,7 +177,7 @@ mod tests {
     #[test]
     fn files_are_written_in_place_and_renamed() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = DirDisk::new(folder.path().to_owned());
+        let disk: &dyn Disk = &DirDisk::new(folder.path().to_owned());
         disk.create_folder("a").unwrap();
         disk.create_folder("a").unwrap();
         let mut file = disk.create("a/x").unwrap();

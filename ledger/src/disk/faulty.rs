@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Disk, DiskFile, LockGuard};
+use super::{Disk, DiskFile, LockGuard, SyncSite};
 use crate::durable::parent;
 
 const SECTOR: usize = 512;
@@ -313,7 +313,7 @@ impl DiskFile for FaultyFile {
         })
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync_at(&mut self, _: SyncSite) -> io::Result<()> {
         self.disk.call(false, |state| {
             if state.left_out != Some(self.kind) {
                 let inode = &mut state.inodes[self.inode];
@@ -390,7 +390,7 @@ impl Disk for FaultyDisk {
         })
     }
 
-    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+    fn sync_folder_at(&self, folder: &str, _: SyncSite) -> io::Result<()> {
         self.call(false, |state| {
             let left_out = state.left_out == Some(Syncs::of_folder(folder));
             let folder = state.folders.get_mut(folder).ok_or(io::ErrorKind::NotFound)?;
