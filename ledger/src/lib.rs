@@ -5,12 +5,15 @@
 //! and does nothing else to the world. Feature `write` adds the one writer of a ledger and the producer's side of a stream.
 #![forbid(unsafe_code)]
 
+pub mod beside;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod dir;
 #[cfg(feature = "write")]
 mod disk;
 #[cfg(feature = "write")]
 mod durable;
+pub mod endorsement;
 #[cfg(feature = "write")]
 pub mod files;
 #[cfg(test)]
@@ -22,7 +25,11 @@ mod format;
 pub mod head;
 #[cfg(feature = "write")]
 mod integrate;
+#[cfg(feature = "write")]
+pub mod keys;
+pub mod mldsa;
 pub mod note;
+pub mod policy;
 #[cfg(feature = "write")]
 pub mod producer;
 pub mod proof;
