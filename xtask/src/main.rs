@@ -3,6 +3,7 @@
 //! One module per task. A task prints what it does on standard error and exits 0, or 1 with "error: ..." and, where there
 //! is one, "hint: ...".
 
+mod auditor;
 mod bench;
 mod ebpf;
 mod schemas;
@@ -21,6 +22,8 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Build the verifier as an auditor does: static, and the same bytes wherever it is built
+    Auditor(auditor::Arguments),
     /// Measure this machine: figures beside their limits, nothing asserted
     Bench(bench::Arguments),
     /// Build the kernel programs and the object that is committed
@@ -37,6 +40,9 @@ struct Failure {
 
 fn main() -> ExitCode {
     let result = match Xtask::parse().task {
+        Task::Auditor(arguments) => {
+            auditor::run(&root(), &arguments).map_err(|error| Failure { hint: None, error: error.into() })
+        }
         Task::Bench(arguments) => {
             bench::run(&root(), &arguments).map_err(|error| Failure { hint: None, error: error.into() })
         }
