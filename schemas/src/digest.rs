@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::text::from_text;
+
 /// A SHA-256 digest. Written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Digest([u8; 32]);
@@ -76,13 +78,23 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A hexadecimal digit's value; lower case only.
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// What is no digit.
+const NO_DIGIT: u8 = 0xff;
+
+/// Each hexadecimal digit's value, lower case only; [`NO_DIGIT`] for all other bytes.
+const NIBBLES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
     }
+    values
+};
+
+/// Whether a text is hexadecimal digits, lower case only.
+pub(crate) fn is_lower_hex(text: &str) -> bool {
+    text.bytes().fold(0, |seen, byte| seen | NIBBLES[usize::from(byte)]) != NO_DIGIT
 }
 
 impl FromStr for Digest {
@@ -92,11 +104,14 @@ impl FromStr for Digest {
         let refuse = || NotADigest { text: text.chars().take(80).collect() };
         let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| refuse())?;
         let mut bytes = [0u8; 32];
+        let mut seen = 0;
         for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
-            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else { return Err(refuse()) };
+            let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+            seen |= high | low;
             *byte = high << 4 | low;
         }
-        Ok(Digest(bytes))
+        // Values are below 16, so only what is no digit sets the highest bits.
+        if seen == NO_DIGIT { Err(refuse()) } else { Ok(Digest(bytes)) }
     }
 }
 
@@ -108,8 +123,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        from_text(deserializer)
     }
 }
 
@@ -135,6 +149,15 @@ mod tests {
     #[test]
     fn leaf_of_nothing_is_the_rfc_6962_value() {
         assert_eq!(Digest::leaf(b"").to_string(), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+    }
+
+    #[test]
+    fn digits_are_known() {
+        assert!(is_lower_hex("0123456789abcdef") && is_lower_hex(""));
+        for byte in 0..=0x7f_u8 {
+            assert_eq!(is_lower_hex(&format!("f{}0", char::from(byte))), matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        }
+        assert!(!is_lower_hex("0é"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, is_lower_hex};
 
 /// Longest node id, in bytes.
 pub const NODE_ID_LEN_MAX: usize = 64;
@@ -123,8 +123,7 @@ macro_rules! from_text {
     ($name:ident, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                crate::text::from_text(deserializer)
             }
         }
 
@@ -217,7 +216,7 @@ name!(
     "40 or 64 lower-case hexadecimal digits",
     "^([0-9a-f]{40}|[0-9a-f]{64})$",
     |text| (text.len() == 40 || text.len() == 64)
-        && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        && is_lower_hex(text)
 );
 name!(
     /// One producer's numbered records: `<node id>.<32 hexadecimal digits>`, or `ledger` for the ledger's own.
@@ -229,7 +228,7 @@ name!(
         || text.split_once('.').is_some_and(|(node, random)| {
             is_label(node, NODE_ID_LEN_MAX)
                 && random.len() == 32
-                && random.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+                && is_lower_hex(random)
         })
 );
 
@@ -280,8 +279,12 @@ impl FromStr for ReleaseRef {
     fn from_str(text: &str) -> Result<ReleaseRef, NotAnId> {
         let refuse = || NotAnId::new("release", text, "<serial>@sha256:<64 hexadecimal digits>");
         let (serial, digest) = text.split_once("@sha256:").ok_or_else(refuse)?;
+        // One spelling only: no sign, no leading zero.
+        if !serial.bytes().all(|byte| byte.is_ascii_digit()) || serial.starts_with('0') {
+            return Err(refuse());
+        }
         let number: u64 = serial.parse().map_err(|_| refuse())?;
-        if number == 0 || number > INTEGER_MAX || number.to_string() != serial {
+        if number > INTEGER_MAX {
             return Err(refuse());
         }
         Ok(ReleaseRef { serial: Serial(number), digest: digest.parse().map_err(|_| refuse())? })

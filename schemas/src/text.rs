@@ -1,4 +1,41 @@
-//! Bytes that may not be UTF-8 (arguments, paths), written as text that loses nothing.
+//! Bytes that may not be UTF-8 (arguments, paths), written as text that loses nothing; and types that are read from a text.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use serde::Deserializer;
+use serde::de::{Error, Visitor};
+
+/// Reads a type whose serialised form is the text that it is parsed from, without a copy of that text: every record holds several.
+///
+/// # Errors
+/// Not a string, or what the type says is wrong with it.
+pub fn from_text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    struct Text<T>(PhantomData<T>);
+
+    impl<T> Visitor<'_> for Text<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text(PhantomData))
+}
 
 /// Writes bytes as text: UTF-8 as it is, a backslash as `\\`, any other byte as `\xNN` with lower-case digits.
 /// NUL and control characters are kept: JSON escapes them.

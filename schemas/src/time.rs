@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text::from_text;
+
 /// Nanoseconds since 1970-01-01T00:00:00Z. Written in RFC 3339 with nine digits and `Z`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp(u64);
@@ -73,12 +75,46 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Timestamp, NotATimestamp> {
         let refuse = || NotATimestamp { text: text.chars().take(80).collect() };
-        let time = humantime::parse_rfc3339(text).map_err(|_| refuse())?;
-        let timestamp = Timestamp::from_system(time);
-        // One spelling only, or two different records would say the same.
-        if timestamp.to_string() == text { Ok(timestamp) } else { Err(refuse()) }
+        text.as_bytes().try_into().ok().and_then(read).map(Timestamp).ok_or_else(refuse)
     }
 }
+
+/// The nanoseconds of `2026-01-31T12:00:00.000000000Z`. One spelling only, or two different records would say the same: no leap second,
+/// no other number of digits. Written out because every record holds one, and parsing it any way costs as much as the rest of its
+/// attributes.
+fn read(text: &[u8; 30]) -> Option<u64> {
+    const FORM: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
+    let in_form = text.iter().zip(FORM).all(|(byte, form)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == form,
+    });
+    if !in_form {
+        return None;
+    }
+    let number = |digits: std::ops::Range<usize>| {
+        text[digits].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+    };
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let month_days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + u64::from(is_leap(year)),
+        _ => return None,
+    };
+    if year < 1970 || !(1..=month_days).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Days since 0000-03-01, in years that begin in March: the day that leap years have more is then the last of one.
+    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = years * 365 + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
+    let seconds = ((days - DAYS_BEFORE_1970) * 24 + hour) * 3_600 + minute * 60 + second;
+    seconds.checked_mul(1_000_000_000)?.checked_add(number(20..29))
+}
+
+/// Days from 0000-03-01 to 1970-01-01.
+const DAYS_BEFORE_1970: u64 = 719_468;
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -88,8 +124,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        from_text(deserializer)
     }
 }
 
@@ -147,7 +182,27 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The same by way of another parser and the formatter.
+    fn read_otherwise(text: &str) -> Option<Timestamp> {
+        let timestamp = Timestamp::from_system(humantime::parse_rfc3339(text).ok()?);
+        (timestamp.to_string() == text).then_some(timestamp)
+    }
+
+    proptest! {
+        #[test]
+        fn two_parsers_agree(nanos in any::<u64>(), at in 0usize..30, byte in 0x20u8..0x7f, digit in b'0'..=b'9') {
+            let good = Timestamp::from_nanos(nanos).to_string();
+            for byte in [byte, digit] {
+                let mut text = good.clone();
+                text.replace_range(at..=at, &char::from(byte).to_string());
+                prop_assert_eq!(text.parse::<Timestamp>().ok(), read_otherwise(&text));
+            }
+        }
+    }
 
     #[test]
     fn one_spelling_only() {
@@ -156,6 +211,34 @@ mod tests {
         assert_eq!(time.to_string().parse(), Ok(time));
         for bad in ["2023-11-14T22:13:20Z", "2023-11-14 22:13:20.000000001Z", "2023-11-14T22:13:20.000000001+00:00", ""]
         {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_day_and_both_ends_are_read() {
+        let day = 24 * 3_600 * 1_000_000_000;
+        let ends = [0, u64::MAX, u64::MAX - 1, day - 1];
+        for nanos in ends.into_iter().chain((0..=u64::MAX / day).map(|number| number * day + number)) {
+            let time = Timestamp::from_nanos(nanos);
+            assert_eq!(time.to_string().parse(), Ok(time));
+        }
+        for bad in [
+            "2554-07-21T23:34:33.709551616Z",
+            "9999-12-31T23:59:59.999999999Z",
+            "1969-12-31T23:59:59.999999999Z",
+            "2016-12-31T23:59:60.000000000Z",
+            "2023-02-29T00:00:00.000000000Z",
+            "2100-02-29T00:00:00.000000000Z",
+            "2023-04-31T00:00:00.000000000Z",
+            "2023-00-10T00:00:00.000000000Z",
+            "2023-13-10T00:00:00.000000000Z",
+            "2023-01-00T00:00:00.000000000Z",
+            "2023-01-01T24:00:00.000000000Z",
+            "2023-01-01T00:60:00.000000000Z",
+            "2023-01-01t00:00:00.000000000z",
+            "+023-01-01T00:00:00.000000000Z",
+        ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
     }

@@ -10,6 +10,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Sha256;
 
+use crate::digest::is_lower_hex;
+use crate::text::from_text;
+
 /// Longest epoch name, in bytes.
 pub const EPOCH_LEN_MAX: usize = 32;
 
@@ -59,7 +62,7 @@ impl FromStr for Token {
         let epoch_good = !epoch.is_empty()
             && epoch.len() <= EPOCH_LEN_MAX
             && epoch.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        let mac_good = mac.len() == 64 && mac.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let mac_good = mac.len() == 64 && is_lower_hex(mac);
         if epoch_good && mac_good { Ok(Token(text.to_owned())) } else { Err(NotAToken) }
     }
 }
@@ -72,8 +75,7 @@ impl Serialize for Token {
 
 impl<'de> Deserialize<'de> for Token {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Token, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        from_text(deserializer)
     }
 }
 

@@ -81,6 +81,14 @@ macro_rules! record_types {
                 }
             }
 
+            /// The type whose text is `cairn.<name>.v1`.
+            fn from_name(name: &str) -> Option<RecordType> {
+                match name {
+                    $($text => Some(RecordType::$name),)*
+                    _ => None,
+                }
+            }
+
             const fn writers(self) -> Writers {
                 match self {
                     $(RecordType::$name => Writers($writers),)*
@@ -229,10 +237,9 @@ impl FromStr for RecordType {
     type Err = UnknownType;
 
     fn from_str(text: &str) -> Result<RecordType, UnknownType> {
-        RecordType::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.as_str() == text)
+        text.strip_prefix("cairn.")
+            .and_then(|rest| rest.strip_suffix(".v1"))
+            .and_then(RecordType::from_name)
             .ok_or_else(|| UnknownType { text: text.chars().take(80).collect() })
     }
 }
