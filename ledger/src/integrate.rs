@@ -15,9 +15,9 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dir::{CHECKPOINT_FILE, numbered_path};
-use crate::disk::Disk;
-use crate::durable::{self, Folders, NewFile};
+use crate::durable::NewFile;
 use crate::note::NoteSigner;
+use crate::store::{Store, StoreError};
 use crate::streams::Written;
 use crate::tile::{
     TILE_WIDTH, TileError, TileId, TileKind, decode_entries, decode_hashes, encode_entry, encode_hashes, fold,
@@ -50,6 +50,15 @@ pub(crate) enum PublishError {
     Conflict { path: String },
     #[error(transparent)]
     Note(#[from] crate::note::NoteError),
+}
+
+impl From<StoreError> for PublishError {
+    fn from(error: StoreError) -> PublishError {
+        match error {
+            StoreError::Io(error) => PublishError::Io(error),
+            StoreError::Conflict { path } => PublishError::Conflict { path },
+        }
+    }
 }
 
 /// Why published files cannot be built upon.
@@ -130,8 +139,7 @@ impl Edge {
 
 /// See the module's words. Owned by the one thread that publishes.
 pub(crate) struct Integrator {
-    disk: Arc<dyn Disk>,
-    folders: Folders,
+    store: Arc<dyn Store>,
     signer: NoteSigner,
     edge: Edge,
     kept_at: Option<Timestamp>,
@@ -139,8 +147,8 @@ pub(crate) struct Integrator {
 
 impl Integrator {
     /// Of a ledger that has no record yet.
-    pub(crate) fn empty(disk: Arc<dyn Disk>, signer: NoteSigner) -> Integrator {
-        Integrator { disk, folders: Folders::default(), signer, edge: Edge::default(), kept_at: None }
+    pub(crate) fn empty(store: Arc<dyn Store>, signer: NoteSigner) -> Integrator {
+        Integrator { store, signer, edge: Edge::default(), kept_at: None }
     }
 
     /// Takes up the ledger that `checkpoint` covers. Every record is read, handed to `each`, and hashed: nothing is built upon
@@ -149,7 +157,7 @@ impl Integrator {
     /// # Errors
     /// [`EdgeError`], or what `each` says.
     pub(crate) fn recover<E: From<EdgeError>>(
-        disk: Arc<dyn Disk>,
+        store: Arc<dyn Store>,
         signer: NoteSigner,
         checkpoint: &[u8],
         mut each: impl FnMut(RecordIndex, &[u8], Digest) -> Result<(), E>,
@@ -161,7 +169,7 @@ impl Integrator {
         let mut refused = None;
         for number in 0..size.0.div_ceil(TILE_WIDTH) {
             let tile = TileId::in_tree(TileKind::Entries, number, size).expect("invariant: the tree has this bundle");
-            let (held, bytes) = read_tile(&*disk, tile)?;
+            let (held, bytes) = read_tile(&*store, tile)?;
             let records = decode_entries(held, &bytes).map_err(EdgeError::from)?;
             for record in records.into_iter().take(usize::from(tile.width())) {
                 let leaf = Digest::leaf(record);
@@ -173,14 +181,14 @@ impl Integrator {
         }
         // Damage is the better explanation for a record that makes no sense.
         if edge.tree.root() != root {
-            let first = first_damaged(&*disk, size);
+            let first = first_damaged(&*store, size);
             return Err(EdgeError::Root { size, expected: root, actual: edge.tree.root(), first }.into());
         }
         if let Some(refused) = refused {
             return Err(refused);
         }
         let published = PublishedCheckpoint { bytes: checkpoint.to_vec(), size, root };
-        Ok((Integrator { disk, folders: Folders::default(), signer, edge, kept_at: None }, published))
+        Ok((Integrator { store, signer, edge, kept_at: None }, published))
     }
 
     /// How many records are published.
@@ -231,22 +239,14 @@ impl Integrator {
         }
 
         // 2. What was published never changes. Files can be there only from an attempt that a crash or an error cut short, with the same
-        //    bytes, since both follow from the same durable records. They are written again all the same: that attempt's sync may
-        //    be the one that failed.
-        for file in &files {
-            match self.disk.read(&file.path) {
-                Ok(bytes) if bytes != file.bytes => return Err(PublishError::Conflict { path: file.path.clone() }),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-        }
-        // A crash in here leaves tiles that no checkpoint speaks of. Readers ignore them, and recovery makes them again.
-        durable::write_files(&*self.disk, &mut self.folders, &files)?;
+        //    bytes, since both follow from the same durable records. A crash in here leaves tiles that no checkpoint speaks of. Readers
+        //    ignore them, and recovery makes them again.
+        self.store.write(&files)?;
 
         // 3. Partial tiles whose full tile is durable now. Readers of an older checkpoint find the full tile in their place. This comes
         //    before the checkpoint, so that recovery, which starts from the old one, finishes what a crash in here leaves undone.
         for partial in superseded {
-            durable::remove_folder(&*self.disk, &mut self.folders, &partial.partial_folder())?;
+            self.store.remove_folder(&partial.partial_folder())?;
         }
 
         // 4. The checkpoint, signed over records and tiles that are durable. A crash before this leaves the old checkpoint, with all its
@@ -256,10 +256,10 @@ impl Integrator {
         let bytes = checkpoint.sign(&self.signer)?;
         let keep = keep || self.kept_at.is_none_or(|kept| now < kept || now.since(kept) >= KEEP_INTERVAL);
         let newest = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes: bytes.clone() };
-        durable::write_files(&*self.disk, &mut self.folders, &[newest])?;
+        self.store.replace(&newest)?;
         if keep {
             let numbered = NewFile { path: numbered_path(size), bytes: bytes.clone() };
-            durable::write_files(&*self.disk, &mut self.folders, &[numbered])?;
+            self.store.write(&[numbered])?;
         }
 
         // 5. From here on the records are published: waiters are told, and the log may forget them.
@@ -272,10 +272,10 @@ impl Integrator {
 }
 
 /// The first record that does not have the hash that stands in its level-0 tile.
-fn first_damaged(disk: &dyn Disk, size: TreeSize) -> Option<RecordIndex> {
+fn first_damaged(store: &dyn Store, size: TreeSize) -> Option<RecordIndex> {
     (0..size.0.div_ceil(TILE_WIDTH)).find_map(|number| {
-        let (held, bytes) = read_tile(disk, TileId::in_tree(TileKind::Entries, number, size)?).ok()?;
-        let hashes = read_hashes(disk, TileId::in_tree(TileKind::Hashes(0), number, size)?).ok()?;
+        let (held, bytes) = read_tile(store, TileId::in_tree(TileKind::Entries, number, size)?).ok()?;
+        let hashes = read_hashes(store, TileId::in_tree(TileKind::Hashes(0), number, size)?).ok()?;
         let records = decode_entries(held, &bytes).ok()?;
         let position = records.iter().zip(hashes).position(|(record, hash)| Digest::leaf(record) != hash)?;
         Some(RecordIndex(number * TILE_WIDTH + position as u64))
@@ -283,10 +283,10 @@ fn first_damaged(disk: &dyn Disk, size: TreeSize) -> Option<RecordIndex> {
 }
 
 /// The bytes of a tile, or of the full tile in the place of a partial one that was deleted; and which of the two they are.
-pub(crate) fn read_tile(disk: &dyn Disk, tile: TileId) -> Result<(TileId, Vec<u8>), EdgeError> {
+pub(crate) fn read_tile(store: &dyn Store, tile: TileId) -> Result<(TileId, Vec<u8>), EdgeError> {
     let read = |tile: TileId| {
         let file = tile.to_string();
-        disk.read(&file).map_err(|source| EdgeError::Read { file, source })
+        store.read(&file).map_err(|source| EdgeError::Read { file, source })
     };
     match read(tile) {
         Err(missing @ EdgeError::Read { .. }) if tile.is_partial() => {
@@ -298,8 +298,8 @@ pub(crate) fn read_tile(disk: &dyn Disk, tile: TileId) -> Result<(TileId, Vec<u8
 }
 
 /// The hashes of a tile, as [`read_tile`] finds it.
-pub(crate) fn read_hashes(disk: &dyn Disk, tile: TileId) -> Result<Vec<Digest>, EdgeError> {
-    let (held, bytes) = read_tile(disk, tile)?;
+pub(crate) fn read_hashes(store: &dyn Store, tile: TileId) -> Result<Vec<Digest>, EdgeError> {
+    let (held, bytes) = read_tile(store, tile)?;
     let mut hashes = decode_hashes(held, &bytes)?;
     hashes.truncate(usize::from(tile.width()));
     Ok(hashes)

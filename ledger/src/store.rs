@@ -1,0 +1,188 @@
+//! Where a ledger lies, as its writer sees it: files that never change, a `checkpoint` that is replaced, and a log of acknowledged
+//! records. [`DirStore`] keeps them in a directory: the log is the write-ahead log, and every file goes through [`crate::durable`].
+//! The other store is a bucket (feature `s3`).
+//!
+//! What a crash may leave is the contract that the writer is built on. A file is there whole or not at all. When a call returned,
+//! what it did survives any crash; when it failed, nobody knows which of its files are there, and it may be made again.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::RecordIndex;
+use thiserror::Error;
+
+use crate::disk::{Disk, LockGuard};
+use crate::durable::{self, Folders, NewFile};
+use crate::streams::Written;
+use crate::wal::{self, Replay, Wal, WalError};
+
+/// The file whose lock the one writer of a directory holds.
+const LOCK_FILE: &str = "lock";
+
+/// Why files could not be written.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("cannot write the ledger's files")]
+    Io(#[from] io::Error),
+    /// A file that never changes is there already, and is another one.
+    #[error("{path} exists with other bytes than the records determine")]
+    Conflict { path: String },
+}
+
+/// Files and a log under one root. Paths are relative to it, with `/`.
+pub(crate) trait Store: Send + Sync {
+    /// Makes this process the one writer, or fails with `WouldBlock` where another one is. `create`: a ledger is about to be made.
+    fn lock(&self, create: bool) -> io::Result<LockGuard>;
+
+    /// The whole file.
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+
+    /// The names in a folder, in no order; of files, and of folders where the store has any.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// Writes files that never change, all of them durable when this returns. One that is there with the same bytes is left from an
+    /// attempt that was cut short.
+    fn write(&self, files: &[NewFile]) -> Result<(), StoreError>;
+
+    /// Puts a file in the place of an older one, in one step.
+    fn replace(&self, file: &NewFile) -> Result<(), StoreError>;
+
+    /// Removes a folder of partial tiles whose full tile is durable. Where it is gone already, so be it.
+    fn remove_folder(&self, folder: &str) -> io::Result<()>;
+
+    /// What the log of the volume with this origin holds from record `next` on.
+    fn replay(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError>;
+
+    /// Forgets the whole log: all of its records are in durable tiles under a durable checkpoint.
+    fn clear_log(&self) -> Result<(), WalError>;
+
+    /// Begins an empty log whose first record is `next`; the one before was forgotten.
+    fn start_log(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Log>, WalError>;
+}
+
+/// A log that is read after a crash.
+pub(crate) trait Replaying {
+    /// The next records, in order and not too many to hold; `None` at the log's end.
+    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError>;
+}
+
+/// Waits until a group is durable.
+pub(crate) type Durable = Box<dyn FnOnce() -> Result<(), WalError> + Send>;
+
+/// The log while it is written. Owned by the one thread that commits.
+pub(crate) trait Log: Send {
+    /// How many groups may be on their way at once; 0 where [`Log::append`] stands still until its group is durable.
+    fn in_flight_max(&self) -> usize {
+        0
+    }
+
+    /// Makes room for a group of at most `bytes`, whose first record is `next`; every record before `covered` is in durable tiles
+    /// under a durable checkpoint.
+    ///
+    /// # Errors
+    /// There is no room. Nothing changed; ask again later.
+    fn reserve(&mut self, bytes: u64, next: RecordIndex, covered: u64) -> Result<(), WalError>;
+
+    /// Writes a group. `None`: it is durable, and its records are acknowledged. Otherwise it is on its way, the next one may follow,
+    /// and its records are acknowledged when the returned wait is over without an error, and so are all waits before it.
+    ///
+    /// # Errors
+    /// Nobody knows what became of the group. The log must not be written again; opening the ledger repairs it.
+    fn append(&mut self, first: RecordIndex, records: &[Written]) -> Result<Option<Durable>, WalError>;
+}
+
+/// A directory of the machine, or what tests put in its place.
+pub(crate) struct DirStore {
+    disk: Arc<dyn Disk>,
+    segment_len: u64,
+    folders: Mutex<Folders>,
+}
+
+impl DirStore {
+    pub(crate) fn new(disk: Arc<dyn Disk>, segment_len: u64) -> DirStore {
+        DirStore { disk, segment_len, folders: Mutex::new(Folders::default()) }
+    }
+
+    /// What is known of the folders. Who finds it in use, because somebody publishes while somebody else keeps a checkpoint, starts from
+    /// nothing: a folder is then made sure of once more.
+    fn with_folders<T>(&self, act: impl FnOnce(&dyn Disk, &mut Folders) -> T) -> T {
+        match self.folders.try_lock() {
+            Ok(mut folders) => act(&*self.disk, &mut folders),
+            Err(_) => act(&*self.disk, &mut Folders::default()),
+        }
+    }
+}
+
+impl Store for DirStore {
+    fn lock(&self, _create: bool) -> io::Result<LockGuard> {
+        self.disk.lock(LOCK_FILE)
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.disk.read(path)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.disk.list(folder)
+    }
+
+    /// What was published never changes. Files can be there only from an attempt that a crash or an error cut short, with the same
+    /// bytes, since both follow from the same durable records. They are written again all the same: that attempt's sync may
+    /// be the one that failed.
+    fn write(&self, files: &[NewFile]) -> Result<(), StoreError> {
+        for file in files {
+            match self.disk.read(&file.path) {
+                Ok(bytes) if bytes != file.bytes => return Err(StoreError::Conflict { path: file.path.clone() }),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(self.with_folders(|disk, folders| durable::write_files(disk, folders, files))?)
+    }
+
+    fn replace(&self, file: &NewFile) -> Result<(), StoreError> {
+        Ok(self.with_folders(|disk, folders| durable::write_files(disk, folders, std::slice::from_ref(file)))?)
+    }
+
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        durable::remove_folder(&*self.disk, &mut folders, folder)
+    }
+
+    fn replay(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError> {
+        Ok(Box::new(SegmentReplay { disk: &*self.disk, replay: Replay::new(&*self.disk, origin, next)? }))
+    }
+
+    fn clear_log(&self) -> Result<(), WalError> {
+        self.disk
+            .create_folder(wal::WAL_FOLDER)
+            .map_err(|source| WalError::Io { action: "make", path: wal::WAL_FOLDER.to_owned(), source })?;
+        wal::clear(&*self.disk)
+    }
+
+    fn start_log(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Log>, WalError> {
+        Ok(Box::new(Wal::start(self.disk.clone(), origin, self.segment_len, next)?))
+    }
+}
+
+struct SegmentReplay<'a> {
+    disk: &'a dyn Disk,
+    replay: Replay,
+}
+
+impl Replaying for SegmentReplay<'_> {
+    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError> {
+        self.replay.segment(self.disk)
+    }
+}
+
+impl Log for Wal {
+    fn reserve(&mut self, bytes: u64, next: RecordIndex, covered: u64) -> Result<(), WalError> {
+        Wal::reserve(self, bytes, next, covered)
+    }
+
+    fn append(&mut self, first: RecordIndex, records: &[Written]) -> Result<Option<Durable>, WalError> {
+        Wal::append(self, first, records.iter().map(|(record, _)| &**record)).map(|()| None)
+    }
+}
