@@ -110,10 +110,10 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The signed note.
+    /// The signed note: the signer's line, and where it has a second key the line of that.
     ///
     /// # Errors
-    /// [`NoteError::Text`] for an origin that no note can hold.
+    /// [`NoteError::Name`] for an origin that no note can hold.
     pub fn sign(&self, signer: &NoteSigner) -> Result<Vec<u8>, NoteError> {
         check_name(&self.origin)?;
         Note::sign(&self.to_text(), &[signer])

@@ -1,8 +1,11 @@
-//! Signed notes (C2SP signed-note v1.0.0) with Ed25519 signatures: the envelope of checkpoints.
+//! Signed notes (C2SP signed-note v1.0.0): the envelope of checkpoints.
 //!
 //! A note is a text that ends in a line feed, a blank line, and signature lines. A reader ignores signatures by keys it does not
 //! know, so that witnesses and new algorithms can be added without breaking anyone, and refuses a note on which a key that it
 //! does know has a wrong signature. Nothing here says which keys to trust: they are arguments.
+//!
+//! Three kinds of keys are known ([`Algorithm`]): Ed25519 over the text, and the two kinds of cosignatures, which also state a time
+//! ([`crate::cosignature`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +16,9 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::cosignature::{self, CosignTime, CosignatureSigner};
+use crate::mldsa;
+
 /// Longest note, in bytes.
 pub const NOTE_LEN_MAX: usize = 1 << 20;
 /// Most signature lines. The specification asks readers for at least 16.
@@ -20,9 +26,79 @@ pub const SIGNATURES_MAX: usize = 100;
 /// Longest key name, in bytes.
 pub const KEY_NAME_LEN_MAX: usize = 255;
 
-/// The signature type of a plain Ed25519 key.
-const ED25519: u8 = 0x01;
-const LINE_START: &str = "\u{2014} ";
+pub(crate) const LINE_START: &str = "\u{2014} ";
+const SEED_LEN: usize = 32;
+
+/// What a key signs with, and over what: the signature types of the specification that are known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Algorithm {
+    /// Ed25519 over the note's text.
+    Ed25519 = 0x01,
+    /// Ed25519 over a time and a checkpoint's text: C2SP tlog-cosignature.
+    Ed25519Cosignature = 0x04,
+    /// ML-DSA-44 over the cosigner's name, a time, and a checkpoint's origin, size and root: C2SP tlog-cosignature.
+    MlDsa44Cosignature = 0x06,
+}
+
+impl Algorithm {
+    fn of(byte: u8) -> Option<Algorithm> {
+        [Algorithm::Ed25519, Algorithm::Ed25519Cosignature, Algorithm::MlDsa44Cosignature]
+            .into_iter()
+            .find(|algorithm| *algorithm as u8 == byte)
+    }
+}
+
+/// A public key, with what it signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicKey {
+    /// [`Algorithm::Ed25519`].
+    Ed25519(VerifyingKey),
+    /// [`Algorithm::Ed25519Cosignature`].
+    Ed25519Cosigner(VerifyingKey),
+    /// [`Algorithm::MlDsa44Cosignature`].
+    MlDsa44(mldsa::PublicKey),
+}
+
+impl PublicKey {
+    /// What it signs with.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            PublicKey::Ed25519(_) => Algorithm::Ed25519,
+            PublicKey::Ed25519Cosigner(_) => Algorithm::Ed25519Cosignature,
+            PublicKey::MlDsa44(_) => Algorithm::MlDsa44Cosignature,
+        }
+    }
+
+    /// The key's bytes, without its type: two vkeys with the same bytes are one key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            PublicKey::Ed25519(key) | PublicKey::Ed25519Cosigner(key) => key.as_bytes(),
+            PublicKey::MlDsa44(key) => key.as_bytes(),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<PublicKey, &'static str> {
+        let (&algorithm, key) = bytes.split_first().ok_or("the key is empty")?;
+        let ed25519 = || {
+            let key: &[u8; 32] = key.try_into().map_err(|_| "an Ed25519 key is 32 bytes")?;
+            VerifyingKey::from_bytes(key).map_err(|_| "the bytes are not a point of the curve")
+        };
+        match Algorithm::of(algorithm) {
+            Some(Algorithm::Ed25519) => Ok(PublicKey::Ed25519(ed25519()?)),
+            Some(Algorithm::Ed25519Cosignature) => Ok(PublicKey::Ed25519Cosigner(ed25519()?)),
+            Some(Algorithm::MlDsa44Cosignature) => {
+                let key = key.try_into().map_err(|_| "an ML-DSA-44 key is 1,312 bytes")?;
+                Ok(PublicKey::MlDsa44(mldsa::PublicKey::from_bytes(key)))
+            }
+            None => Err(UNKNOWN_ALGORITHM),
+        }
+    }
+}
+
+const UNKNOWN_ALGORITHM: &str = "the algorithm is neither Ed25519 (0x01) nor a cosignature (0x04, 0x06)";
 
 /// Why a note, a key or a name is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -73,7 +149,7 @@ pub enum NoteError {
         name: String,
     },
     /// Not the text of a key.
-    #[error("this is not the text of an Ed25519 {what}: {reason}")]
+    #[error("this is not the text of a {what}: {reason}")]
     Key {
         /// `verifier key` or `signing key`.
         what: &'static str,
@@ -83,6 +159,21 @@ pub enum NoteError {
     /// A text that a note cannot hold was to be signed.
     #[error("a note's text is not empty, ends in a line feed and has no other control characters")]
     Text,
+    /// A text that is no checkpoint was to be cosigned.
+    #[error("only a checkpoint can be cosigned: an origin, a size, a root, and nothing else")]
+    NotACheckpoint,
+    /// A cosignature cannot state this time.
+    #[error("a cosignature cannot state the time {time}: at most 2^63 - 1 seconds")]
+    Time {
+        /// The time, in seconds since 1970.
+        time: u64,
+    },
+    /// A second signature of a log must be by the same name, in the ML-DSA-44 form.
+    #[error("the second signature of {name} must be an ML-DSA-44 key (0x06) of the same name")]
+    Second {
+        /// The first signer's name.
+        name: String,
+    },
 }
 
 fn list(names: &[String]) -> String {
@@ -101,8 +192,11 @@ pub fn check_name(name: &str) -> Result<(), NoteError> {
     Ok(())
 }
 
-fn key_id(name: &str, key: &VerifyingKey) -> u32 {
-    let hash = Sha256::new_with_prefix(name).chain_update([b'\n', ED25519]).chain_update(key.as_bytes()).finalize();
+fn key_id(name: &str, key: &PublicKey) -> u32 {
+    let hash = Sha256::new_with_prefix(name)
+        .chain_update([b'\n', key.algorithm() as u8])
+        .chain_update(key.as_bytes())
+        .finalize();
     u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
 }
 
@@ -111,7 +205,7 @@ fn key_id(name: &str, key: &VerifyingKey) -> u32 {
 pub struct VerifierKey {
     name: String,
     id: u32,
-    key: VerifyingKey,
+    key: PublicKey,
 }
 
 impl VerifierKey {
@@ -120,8 +214,18 @@ impl VerifierKey {
     /// # Errors
     /// [`NoteError::Name`]; [`NoteError::Key`] for a key of small order, whose signatures prove nothing.
     pub fn new(name: &str, key: VerifyingKey) -> Result<VerifierKey, NoteError> {
+        VerifierKey::with_key(name, PublicKey::Ed25519(key))
+    }
+
+    /// A key of any kind that signs as `name`.
+    ///
+    /// # Errors
+    /// As [`VerifierKey::new`].
+    pub fn with_key(name: &str, key: PublicKey) -> Result<VerifierKey, NoteError> {
         check_name(name)?;
-        if key.is_weak() {
+        if let PublicKey::Ed25519(point) | PublicKey::Ed25519Cosigner(point) = &key
+            && point.is_weak()
+        {
             return Err(NoteError::Key { what: "verifier key", reason: "the point has a small order" });
         }
         Ok(VerifierKey { name: name.to_owned(), id: key_id(name, &key), key })
@@ -133,7 +237,7 @@ impl VerifierKey {
         &self.name
     }
 
-    /// The key id: the first four bytes of `SHA-256(name ‖ LF ‖ 0x01 ‖ key)`, big-endian.
+    /// The key id: the first four bytes of `SHA-256(name ‖ LF ‖ type ‖ key)`, big-endian.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
@@ -141,14 +245,46 @@ impl VerifierKey {
 
     /// The key.
     #[must_use]
-    pub fn key(&self) -> &VerifyingKey {
+    pub fn key(&self) -> &PublicKey {
         &self.key
+    }
+
+    /// Whether a signature line claims to be by this key.
+    #[must_use]
+    pub fn claims(&self, line: &NoteSignature) -> bool {
+        self.id == line.id && self.name == line.name
+    }
+
+    /// Checks what a line says after the key id. `Err`: the signature is wrong. A cosignature's time comes back.
+    fn check(&self, text: &str, signature: &[u8]) -> Result<Option<CosignTime>, NoteError> {
+        let time = match &self.key {
+            PublicKey::Ed25519(key) => Signature::from_slice(signature)
+                .and_then(|signature| key.verify_strict(text.as_bytes(), &signature))
+                .ok()
+                .map(|()| None),
+            key => cosignature::check(key, &self.name, text, signature).map(Some),
+        };
+        time.ok_or_else(|| NoteError::WrongSignature { name: self.name.clone() })
+    }
+
+    pub(crate) fn has_id(&self, id: &str, what: &'static str) -> Result<(), NoteError> {
+        if format!("{:08x}", self.id) == id {
+            Ok(())
+        } else {
+            Err(NoteError::Key { what, reason: "the id does not belong to this name and key" })
+        }
+    }
+
+    /// The private key text that goes with this key.
+    pub(crate) fn secret_text(&self, seed: &[u8; SEED_LEN]) -> String {
+        let seed = [&[self.key.algorithm() as u8][..], seed].concat();
+        format!("{SECRET_START}{}+{:08x}+{}", self.name, self.id, STANDARD.encode(seed))
     }
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = [&[ED25519][..], self.key.as_bytes()].concat();
+        let key = [&[self.key.algorithm() as u8][..], self.key.as_bytes()].concat();
         write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(key))
     }
 }
@@ -157,35 +293,44 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<VerifierKey, NoteError> {
-        let refuse = |reason| NoteError::Key { what: "verifier key", reason };
+        let what = "verifier key";
+        let refuse = |reason| NoteError::Key { what, reason };
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(refuse("expected name+hexadecimal id+base64"));
         };
-        let key = parse_key(key).map_err(refuse)?;
-        let key = VerifyingKey::from_bytes(&key).map_err(|_| refuse("the bytes are not a point of the curve"))?;
-        let key = VerifierKey::new(name, key)?;
-        if format!("{:08x}", key.id) == id {
-            Ok(key)
-        } else {
-            Err(refuse("the id does not belong to this name and key"))
-        }
+        let key = STANDARD.decode(key).map_err(|_| refuse("the last part is not base64"))?;
+        let key = VerifierKey::with_key(name, PublicKey::parse(&key).map_err(refuse)?)?;
+        key.has_id(id, what)?;
+        Ok(key)
     }
 }
 
-fn parse_key(text: &str) -> Result<[u8; 32], &'static str> {
-    let bytes = STANDARD.decode(text).map_err(|_| "the last part is not base64")?;
-    match bytes.split_first() {
-        Some((&ED25519, key)) => key.try_into().map_err(|_| "an Ed25519 key is 32 bytes"),
-        _ => Err("the algorithm is not Ed25519 (0x01)"),
-    }
+const SECRET_START: &str = "PRIVATE+KEY+";
+
+/// Takes a private key's text apart: name, key id, algorithm, seed.
+pub(crate) fn parse_secret(text: &str) -> Result<(&str, &str, Algorithm, [u8; SEED_LEN]), NoteError> {
+    let refuse = |reason| NoteError::Key { what: "signing key", reason };
+    let form = "expected PRIVATE+KEY+name+hexadecimal id+base64";
+    let rest = text.strip_prefix(SECRET_START).ok_or_else(|| refuse(form))?;
+    let mut parts = rest.splitn(3, '+');
+    let (Some(name), Some(id), Some(seed)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(refuse(form));
+    };
+    let bytes = STANDARD.decode(seed).map_err(|_| refuse("the last part is not base64"))?;
+    let (&algorithm, seed) = bytes.split_first().ok_or_else(|| refuse("the key is empty"))?;
+    let algorithm = Algorithm::of(algorithm).ok_or_else(|| refuse(UNKNOWN_ALGORITHM))?;
+    let seed = seed.try_into().map_err(|_| refuse("a private key is 32 bytes"))?;
+    Ok((name, id, algorithm, seed))
 }
 
-/// A private key with the name under which it signs.
+/// A private key with the name under which it signs notes, and where a log has one, the key of its second signature.
 #[derive(Clone)]
 pub struct NoteSigner {
     verifier: VerifierKey,
     key: SigningKey,
+    second: Option<Box<CosignatureSigner>>,
+    greased: bool,
 }
 
 impl fmt::Debug for NoteSigner {
@@ -200,36 +345,76 @@ impl NoteSigner {
     /// # Errors
     /// [`NoteError::Name`].
     pub fn new(name: &str, key: SigningKey) -> Result<NoteSigner, NoteError> {
-        Ok(NoteSigner { verifier: VerifierKey::new(name, key.verifying_key())?, key })
+        Ok(NoteSigner { verifier: VerifierKey::new(name, key.verifying_key())?, key, second: None, greased: false })
     }
 
-    /// Reads the private key text of the Go tools: `PRIVATE+KEY+name+hex+base64(0x01 ‖ seed)`.
+    /// The same signer with a second signature, ML-DSA-44, on every *checkpoint*: what C2SP tlog-checkpoint says that logs should
+    /// have. It is made in the form of a cosignature with time 0, so the same checkpoint always has the same bytes.
     ///
     /// # Errors
-    /// [`NoteError::Key`], [`NoteError::Name`]. Neither repeats the text.
+    /// [`NoteError::Second`]: another name, or another algorithm.
+    pub fn with_second(mut self, second: CosignatureSigner) -> Result<NoteSigner, NoteError> {
+        let key = second.verifier();
+        if key.name() != self.verifier.name || key.key().algorithm() != Algorithm::MlDsa44Cosignature {
+            return Err(NoteError::Second { name: self.verifier.name });
+        }
+        self.second = Some(Box::new(second));
+        Ok(self)
+    }
+
+    /// The same keys under another name: another volume's origin.
+    ///
+    /// # Errors
+    /// [`NoteError::Name`].
+    pub fn renamed(&self, name: &str) -> Result<NoteSigner, NoteError> {
+        let second = self.second.as_ref().map(|second| second.renamed(name)).transpose()?;
+        Ok(NoteSigner {
+            greased: self.greased,
+            second: second.map(Box::new),
+            ..NoteSigner::new(name, self.key.clone())?
+        })
+    }
+
+    /// The same signer, whose notes carry lines that every reader must ignore (strangers', other algorithms', short ones), in an
+    /// order that changes from note to note. For tests, and for whoever wants to know whether a reader of theirs is brittle. The
+    /// same text always gets the same bytes.
+    #[must_use]
+    pub fn greased(mut self) -> NoteSigner {
+        self.greased = true;
+        self
+    }
+
+    /// Reads the private key text of the Go tools: `PRIVATE+KEY+name+hex+base64(0x01 ‖ seed)`. A second line is the key of the
+    /// second signature, with the type 0x06.
+    ///
+    /// # Errors
+    /// [`NoteError::Key`], [`NoteError::Name`], [`NoteError::Second`]. None repeats the text.
     pub fn from_text(text: &str) -> Result<NoteSigner, NoteError> {
-        let refuse = |reason| NoteError::Key { what: "signing key", reason };
-        let rest = text
-            .strip_prefix("PRIVATE+KEY+")
-            .ok_or_else(|| refuse("expected PRIVATE+KEY+name+hexadecimal id+base64"))?;
-        let mut parts = rest.splitn(3, '+');
-        let (Some(name), Some(id), Some(seed)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(refuse("expected PRIVATE+KEY+name+hexadecimal id+base64"));
+        let (first, second) = match text.split_once('\n') {
+            Some((first, second)) => (first, Some(second.trim_end())),
+            None => (text, None),
         };
-        let seed = parse_key(seed).map_err(refuse)?;
+        let (name, id, algorithm, seed) = parse_secret(first)?;
+        if algorithm != Algorithm::Ed25519 {
+            return Err(NoteError::Key { what: "signing key", reason: "the algorithm is not Ed25519 (0x01)" });
+        }
         let signer = NoteSigner::new(name, SigningKey::from_bytes(&seed))?;
-        if format!("{:08x}", signer.verifier.id) == id {
-            Ok(signer)
-        } else {
-            Err(refuse("the id does not belong to this name and key"))
+        signer.verifier.has_id(id, "signing key")?;
+        match second {
+            Some(second) if !second.is_empty() => signer.with_second(CosignatureSigner::from_text(second)?),
+            _ => Ok(signer),
         }
     }
 
-    /// The private key text of the Go tools. Secret: it belongs in a file of mode 0600 and nowhere else.
+    /// The private key text of the Go tools, and in a second line the key of the second signature, where there is one. Secret: it
+    /// belongs in a file of mode 0600 and nowhere else.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let seed = [&[ED25519][..], self.key.as_bytes()].concat();
-        format!("PRIVATE+KEY+{}+{:08x}+{}", self.verifier.name, self.verifier.id, STANDARD.encode(seed))
+        let first = self.verifier.secret_text(&self.key.to_bytes());
+        match &self.second {
+            Some(second) => format!("{first}\n{}", second.to_text()),
+            None => first,
+        }
     }
 
     /// The public half.
@@ -238,12 +423,29 @@ impl NoteSigner {
         &self.verifier
     }
 
-    /// The signature line for a note's text, with its line feed.
-    fn line(&self, text: &str) -> String {
-        let signature = self.key.sign(text.as_bytes()).to_bytes();
-        let payload = [&self.verifier.id.to_be_bytes()[..], &signature].concat();
-        format!("{LINE_START}{} {}\n", self.verifier.name, STANDARD.encode(payload))
+    /// The public half of the second signature's key.
+    #[must_use]
+    pub fn second(&self) -> Option<&VerifierKey> {
+        self.second.as_deref().map(CosignatureSigner::verifier)
     }
+
+    /// The signature lines for a note's text, each with its line feed.
+    fn lines(&self, text: &str) -> Vec<String> {
+        let signature = self.key.sign(text.as_bytes()).to_bytes();
+        let mut lines = vec![line(&self.verifier.name, self.verifier.id, &signature)];
+        // Only checkpoints have a second signature; a log's other notes are covered by the first.
+        lines.extend(self.second.as_ref().and_then(|second| second.line(text, CosignTime(0)).ok()));
+        if self.greased {
+            grease::add(&mut lines, &self.verifier, text);
+        }
+        lines
+    }
+}
+
+/// A signature line with its line feed.
+pub(crate) fn line(name: &str, id: u32, signature: &[u8]) -> String {
+    let payload = [&id.to_be_bytes()[..], signature].concat();
+    format!("{LINE_START}{name} {}\n", STANDARD.encode(payload))
 }
 
 /// One signature line.
@@ -253,7 +455,7 @@ pub struct NoteSignature {
     pub name: String,
     /// The key's id.
     pub id: u32,
-    /// What follows the id: 64 bytes for Ed25519, anything for an algorithm that this version does not know.
+    /// What follows the id: the signature, behind a time where it is a cosignature; anything where this version does not know the key.
     pub signature: Vec<u8>,
 }
 
@@ -299,7 +501,7 @@ impl Note {
         if !text.ends_with('\n') || text.bytes().any(|byte| byte < 0x20 && byte != b'\n') {
             return Err(NoteError::Text);
         }
-        let lines: String = signers.iter().map(|signer| signer.line(text)).collect();
+        let lines: String = signers.iter().flat_map(|signer| signer.lines(text)).collect();
         Ok(format!("{text}\n{lines}").into_bytes())
     }
 
@@ -323,10 +525,8 @@ impl Note {
     pub fn verify<'k>(&self, known: &'k [VerifierKey]) -> Result<Vec<&'k VerifierKey>, NoteError> {
         let mut signed: Vec<&VerifierKey> = Vec::new();
         for line in &self.signatures {
-            for key in known.iter().filter(|key| key.id == line.id && key.name == line.name) {
-                let wrong = || NoteError::WrongSignature { name: key.name.clone() };
-                let signature = Signature::from_slice(&line.signature).map_err(|_| wrong())?;
-                key.key.verify_strict(self.text.as_bytes(), &signature).map_err(|_| wrong())?;
+            for key in known.iter().filter(|key| key.claims(line)) {
+                key.check(&self.text, &line.signature)?;
                 if !signed.contains(&key) {
                     signed.push(key);
                 }
@@ -339,6 +539,21 @@ impl Note {
             });
         }
         Ok(signed)
+    }
+
+    /// The cosignature of one cosigner: when it says that it saw this. `None`: there is no line of it. Where a cosigner has several
+    /// lines, the latest time counts.
+    ///
+    /// # Errors
+    /// [`NoteError::WrongSignature`] when any of its lines is wrong, or when `key` is no cosigner's.
+    pub fn cosigned_at(&self, key: &VerifierKey) -> Result<Option<CosignTime>, NoteError> {
+        let mut latest = None;
+        for line in self.signatures.iter().filter(|line| key.claims(line)) {
+            let time = key.check(&self.text, &line.signature)?;
+            let time = time.ok_or_else(|| NoteError::WrongSignature { name: key.name.clone() })?;
+            latest = latest.max(Some(time));
+        }
+        Ok(latest)
     }
 }
 
@@ -354,6 +569,8 @@ fn parse_line(line: &str) -> Option<NoteSignature> {
         signature: signature.to_vec(),
     })
 }
+
+mod grease;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use crate::disk::Disk as _;
 use crate::disk::faulty::FaultyDisk;
 use crate::head::{self, HeadError};
 use crate::note::{Note, NoteError, VerifierKey};
+use crate::policy::{Policy, PolicyError, Refused};
 use crate::proof::{Proof, ProofTextError};
 use crate::tile::{TileError, TileId, TileKind, decode_entries};
 use crate::tree::{Frontier, verify_consistency};
@@ -90,6 +91,44 @@ fn checkpoint(vector: &Vector) {
         Err(_) => "malformed",
     };
     vector.expect(&["valid", "malformed", "wrong-signature", "not-signed", "wrong-origin"], word, &result);
+}
+
+fn cosignature(vector: &Vector) {
+    let key: VerifierKey = vector.get("key").parse().unwrap();
+    let result = Note::parse(&vector.body).and_then(|note| note.cosigned_at(&key));
+    let word = match &result {
+        Ok(Some(time)) => {
+            assert_eq!(time.0, vector.number("time"), "{}", vector.file.display());
+            "valid"
+        }
+        Ok(None) => "not-signed",
+        Err(error) => note_word::<()>(&Err(error.clone())),
+    };
+    vector.expect(&["valid", "wrong-signature", "not-signed"], word, &result);
+}
+
+/// A policy and, behind a line of dashes, a checkpoint.
+fn policy(vector: &Vector) {
+    let dashes = b"----\n";
+    let split = vector.body.windows(dashes.len()).position(|window| window == dashes);
+    let (text, note) = match split {
+        Some(split) => (&vector.body[..split], Some(&vector.body[split + dashes.len()..])),
+        None => (&vector.body[..], None),
+    };
+    let parsed = Policy::parse(text);
+    let result = parsed.clone().map(|policy| policy.check(note.unwrap(), "ledger.example/1", &[]));
+    let word = match &result {
+        Err(PolicyError::Line { line, .. }) => {
+            assert_eq!(*line as u64, vector.number("line"), "{}: {result:?}", vector.file.display());
+            "refused"
+        }
+        Err(_) => "refused",
+        Ok(Ok(_)) => "met",
+        Ok(Err(Refused::Quorum { .. })) => "unmet",
+        Ok(Err(Refused::Checkpoint(CheckpointError::Note(error)))) => note_word::<()>(&Err(error.clone())),
+        Ok(Err(_)) => "other",
+    };
+    vector.expect(&["refused", "met", "unmet", "not-signed", "wrong-signature"], word, &result);
 }
 
 fn proof(vector: &Vector) {
@@ -190,6 +229,8 @@ fn every_vector_does_as_it_says() {
             "README.md" => continue,
             "note" => (note, &["key"]),
             "checkpoint" => (checkpoint, &["key", "origin", "size"]),
+            "cosignature" => (cosignature, &["key", "time"]),
+            "policy" => (policy, &["line"]),
             "proof" => (proof, &["key", "origin", "leaf"]),
             "tree" => (tree, &[]),
             "bundle" => (bundle, &["width"]),
@@ -202,5 +243,5 @@ fn every_vector_does_as_it_says() {
             count += 1;
         }
     }
-    assert_eq!(count, 71, "a vector was lost or added");
+    assert_eq!(count, 125, "a vector was lost or added");
 }

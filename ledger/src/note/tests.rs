@@ -75,6 +75,24 @@ fn unknown_lines_are_ignored_and_known_wrong_ones_refused() {
 }
 
 #[test]
+fn greased_notes_are_read_like_others() {
+    let plain = signer("log.example/1", 1);
+    let ours = plain.clone().greased();
+    let known = [plain.verifier().clone()];
+    let mut places = std::collections::BTreeSet::new();
+    for number in 0..64 {
+        let text = format!("text {number}\n");
+        let note = signed(&text, &[&ours]);
+        assert_eq!(note, signed(&text, &[&ours]), "the same text, the same bytes");
+        let note = Note::parse(note.as_bytes()).unwrap();
+        assert!(note.signatures().len() >= 4);
+        assert_eq!(note.verify(&known).unwrap(), [&known[0]]);
+        places.insert(note.signatures().iter().position(|line| known[0].claims(line)));
+    }
+    assert!(places.len() >= 4, "the order changes: {places:?}");
+}
+
+#[test]
 fn the_last_blank_line_splits() {
     let ours = signer("log", 1);
     let note = Note::parse(signed("first\n\nsecond\n", &[&ours]).as_bytes()).unwrap();
@@ -146,7 +164,9 @@ fn keys_with_another_id_type_or_length_are_refused() {
     let other = VerifierKey::from_str(&format!("other+{}+{tail}", &good[4..12]));
     assert!(matches!(other, Err(NoteError::Key { reason: "the id does not belong to this name and key", .. })));
     let typed = |kind: u8, len: usize| format!("log+00000000+{}", STANDARD.encode([vec![kind], vec![9; len]].concat()));
-    for bad in ["", "log", "log+00000000", &good.to_uppercase(), &typed(4, 32), &typed(1, 31), &typed(1, 33)] {
+    for bad in
+        ["", "log", "log+00000000", &good.to_uppercase(), &typed(2, 32), &typed(1, 31), &typed(1, 33), &typed(6, 32)]
+    {
         assert!(bad.parse::<VerifierKey>().is_err(), "{bad}");
     }
     // The neutral element: a signature under it proves nothing.
