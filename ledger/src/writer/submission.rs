@@ -19,8 +19,6 @@ use cairn_schemas::ids::{Sequence, StreamId};
 use super::{AppendError, Appended, Shared, lock};
 use crate::streams::{History, Incoming, Refusal};
 use crate::volume::Place;
-use crate::volume::Place;
-
 /// Consecutive records of a stream that wait for an answer.
 pub(super) struct Submission {
     stream: StreamId,
