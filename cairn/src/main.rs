@@ -10,6 +10,7 @@ mod clock;
 mod failure;
 #[cfg(feature = "full")]
 mod rules;
+mod progress;
 mod say;
 #[cfg(feature = "full")]
 mod up;

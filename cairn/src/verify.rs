@@ -1,15 +1,13 @@
 //! `cairn verify`.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
 use cairn_verify::{EarlierReport, Options, Progress, render};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, chain};
+use crate::progress::Bar;
 use crate::say;
 
 /// Below this many records a progress bar would only flicker.
@@ -87,21 +85,10 @@ fn find_pin(pins: &str, origin: &str) -> Option<String> {
 
 /// A bar on a terminal; nothing elsewhere: a verification prints its report and nothing before it.
 fn progress() -> Option<Box<dyn Fn(Progress) + Send + Sync>> {
-    if !std::io::stderr().is_terminal() {
-        return None;
-    }
-    let bar: OnceLock<ProgressBar> = OnceLock::new();
+    let bar = Bar::on_terminal("records")?;
     Some(Box::new(move |progress: Progress| {
-        if progress.total < PROGRESS_FROM {
-            return;
-        }
-        let bar = bar.get_or_init(|| {
-            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} records, {eta} left");
-            ProgressBar::new(progress.total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        bar.set_position(progress.done);
-        if progress.done >= progress.total {
-            bar.finish_and_clear();
+        if progress.total >= PROGRESS_FROM {
+            bar.set(progress.done, progress.total);
         }
     }))
 }
