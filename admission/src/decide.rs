@@ -58,7 +58,7 @@ pub(crate) fn decide(
         resource: request.resource.clone(),
         namespace: request.namespace.clone(),
         name: request.name.clone(),
-        user: token(key, "user", &request.username),
+        user: token(key, "user", &request.username).into(),
         allowed,
         dry_run: request.dry_run,
         object: request.object,

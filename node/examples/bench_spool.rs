@@ -35,7 +35,7 @@ fn decision() -> Draft {
         resource: "v1/pods".into(),
         namespace: Some("shop".into()),
         name: Some("web-7d4b9c6f5-x2x8k".into()),
-        user: token(&key, "user", "system:serviceaccount:kube-system:replicaset-controller"),
+        user: token(&key, "user", "system:serviceaccount:kube-system:replicaset-controller").into(),
         allowed: false,
         dry_run: false,
         object: Digest::sha256(b"object"),

@@ -115,7 +115,7 @@ impl Maker {
             statement: Digest::sha256(&statement),
             expires: self.expires,
             signature: CommitSignature::None,
-            author: token(&TokenKey { epoch: "e1".into(), key: [4; 32] }, "email", "a@x"),
+            author: token(&TokenKey { epoch: "e1".into(), key: [4; 32] }, "email", "a@x").into(),
             known_good: false,
             same_content_as: None,
             tests: TestCounts { passed: 0, failed: 0 },

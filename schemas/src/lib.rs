@@ -1,4 +1,4 @@
-//! What crosses a border in Cairn: record types, ids, canonical bytes, wire messages, configuration types, tokens.
+//! What crosses a border in Cairn: record types, ids, canonical bytes, wire messages, configuration types, tokens, commitments.
 //!
 //! This crate is pure. It opens no file, reads no clock, draws no random number; keys and times are arguments.
 //! Everything else in the workspace may use it, and it uses nothing of ours. The bytes of records are described in
@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod canonical;
+pub mod commitment;
 pub mod config;
 pub mod data;
 pub mod digest;
@@ -15,6 +16,7 @@ pub mod ids;
 pub mod outline;
 pub mod paths;
 pub mod record;
+pub mod references;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod text;

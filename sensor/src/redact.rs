@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cairn_schemas::commitment::Personal;
 use cairn_schemas::data::{User, is_personal_field};
 use cairn_schemas::token::{Token, TokenKey, token};
 
@@ -99,10 +100,10 @@ impl Redaction {
     /// A process's user.
     #[must_use]
     pub fn user(&self, uid: u32, name: Option<&str>, login_uid: Option<u32>) -> User {
-        let number = |uid: u32| -> Token { token(&self.key, "uid", &uid.to_string()) };
+        let number = |uid: u32| Personal::from(token(&self.key, "uid", &uid.to_string()));
         User {
             uid: number(uid),
-            name: name.map(|name| token(&self.key, "user", name)),
+            name: name.map(|name| token(&self.key, "user", name).into()),
             login_uid: login_uid.map(number),
         }
     }
@@ -165,7 +166,7 @@ mod tests {
     fn one_user_links_across_fields() {
         let redaction = redaction(&[]);
         let user = redaction.user(1000, Some("alice"), Some(1000));
-        assert_eq!(user.name, redaction.field("user.loginname", "alice"));
+        assert_eq!(user.name, redaction.field("user.loginname", "alice").map(Personal::from));
         assert_eq!(Some(user.uid.clone()), user.login_uid);
         assert_ne!(user.uid, redaction.user(1001, None, None).uid);
     }

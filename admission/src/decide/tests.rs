@@ -79,7 +79,7 @@ fn an_evaluation_that_failed_denies_and_says_why() {
 #[test]
 fn the_user_is_a_token_and_stands_nowhere_in_the_clear() {
     let decision = decide(&request("x"), Ok(Verdict::default()), Duration::ZERO, &key());
-    assert_eq!(decision.data.user, token(&key(), "user", "alice@example.com"));
+    assert_eq!(decision.data.user, token(&key(), "user", "alice@example.com").into());
     assert!(!String::from_utf8(sealed(&decision)).unwrap().contains("alice"));
 }
 

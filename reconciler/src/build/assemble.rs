@@ -7,6 +7,7 @@ use cairn_release::signers::Signature;
 use cairn_release::statement::{
     self, Author, Base64, CommitEvidence, Predicate, SignatureSummary, Statement, TestSummary,
 };
+use cairn_schemas::commitment::Personal;
 use cairn_schemas::data::{CommitSignature, ReleaseBuilt, TestCounts};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{RecordIndex, ReleaseRef, Serial};
@@ -66,7 +67,7 @@ impl Builder {
     /// The record of a signed statement. Personal data stands there in the clear, here as tokens.
     pub(super) fn built(&self, statement: &Statement, digest: Digest, signature: &Signature) -> ReleaseBuilt {
         let predicate = &statement.predicate;
-        let token = |value: &str| token(&self.token_key, EMAIL_CLASS, value);
+        let token = |value: &str| Personal::from(token(&self.token_key, EMAIL_CLASS, value));
         ReleaseBuilt {
             serial: predicate.serial,
             commit: predicate.commit.id.clone(),

@@ -100,7 +100,7 @@ impl Story {
             statement: Digest::ZERO,
             expires: self.now,
             signature: CommitSignature::None,
-            author: token(&key, "email", "a@example.com"),
+            author: token(&key, "email", "a@example.com").into(),
             known_good: self.state.is_known_good(release.digest),
             same_content_as: self.state.newest_with(release.digest),
             tests: TestCounts { passed: 1, failed: 0 },

@@ -127,14 +127,14 @@ impl Maker {
             statement: Digest::sha256(&statement),
             expires: EXPIRES,
             signature: CommitSignature::None,
-            author: token(&key, "email", "ada@x"),
+            author: token(&key, "email", "ada@x").into(),
             known_good: false,
             same_content_as: None,
             tests: TestCounts { passed: 2, failed: 0 },
         };
         (self.built)(&mut built);
         if let Some(fingerprint) = &self.recorded_signer {
-            let principal = token(&key, "email", "ada@x");
+            let principal = token(&key, "email", "ada@x").into();
             built.signature = CommitSignature::Ssh { key: fingerprint.clone(), principal };
         }
         let draft = Draft::new(&built);
@@ -304,7 +304,7 @@ fn each_check_catches_its_own_fault() {
             |m| {
                 m.built = |b| {
                     let key = TokenKey { epoch: "e1".into(), key: [1; 32] };
-                    b.signature = CommitSignature::Ssh { key: "SHA256:x".into(), principal: token(&key, "email", "a") };
+                    b.signature = CommitSignature::Ssh { key: "SHA256:x".into(), principal: token(&key, "email", "a").into() };
                 };
             },
             |e| matches!(e, CheckError::SignerRecord { .. }),

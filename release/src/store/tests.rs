@@ -38,7 +38,7 @@ impl Staged {
             statement: Digest::sha256(&self.bundle),
             expires: predicate.expires,
             signature: CommitSignature::None,
-            author: token(&key, "email", "ada@example.com"),
+            author: token(&key, "email", "ada@example.com").into(),
             known_good: false,
             same_content_as: None,
             tests: TestCounts { passed: 3, failed: 0 },

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::commitment::Personal;
 use crate::digest::Digest;
-use crate::token::Token;
 
 /// What an admission server answered. Durable on its disk before the answer left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct AdmissionDecided {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The requesting user.
-    pub user: Token,
+    pub user: Personal,
     /// The answer.
     pub allowed: bool,
     /// Whether the request was a dry run.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::commitment::Personal;
 use crate::config::ResponseMode;
 use crate::ids::Sequence;
 use crate::time::Timestamp;
-use crate::token::Token;
 
-/// Rule fields that hold personal values: they enter `fields` as tokens and cannot enter otherwise. A policy may name more.
+/// Rule fields that hold personal values: they enter `fields` as tokens or commitments and cannot enter otherwise. A policy may name more.
 ///
 /// Groups are here because most systems give each user a group of the same name, control groups because their paths name sessions
 /// by user id. [`is_personal_field`] knows the spellings.
@@ -55,10 +55,10 @@ pub fn is_personal_field(name: &str) -> bool {
     }
 }
 
-fn personal_as_tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+fn personal_hidden<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     let fields = BTreeMap::<String, String>::deserialize(deserializer)?;
     for (name, value) in fields.iter().filter(|(name, _)| is_personal_field(name)) {
-        value.parse::<Token>().map_err(|error| D::Error::custom(format!("field {name}: {error}")))?;
+        value.parse::<Personal>().map_err(|error| D::Error::custom(format!("field {name}: {error}")))?;
     }
     Ok(fields)
 }
@@ -82,8 +82,8 @@ pub struct DetectionRaised {
     pub observed: Timestamp,
     /// The rule's output template, unexpanded.
     pub output: String,
-    /// The template's fields as text; personal ones ([`PERSONAL_FIELDS`]) as tokens; absent ones are missing.
-    #[serde(deserialize_with = "personal_as_tokens")]
+    /// The template's fields as text; personal ones ([`PERSONAL_FIELDS`]) as tokens or commitments; absent ones are missing.
+    #[serde(deserialize_with = "personal_hidden")]
     pub fields: BTreeMap<String, String>,
     /// The process that did it.
     pub process: Process,
@@ -125,18 +125,18 @@ pub struct Process {
     pub terminal: bool,
 }
 
-/// A process's user, as tokens.
+/// A process's user, as tokens or commitments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     /// The user id.
-    pub uid: Token,
+    pub uid: Personal,
     /// The user's name, where the host knows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<Token>,
+    pub name: Option<Personal>,
     /// The id the session began with (audit loginuid), where set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub login_uid: Option<Token>,
+    pub login_uid: Option<Personal>,
 }
 
 /// A parent process.
@@ -283,8 +283,8 @@ mod tests {
     fn a_personal_value_in_the_clear_is_refused_whatever_the_spelling() {
         for name in ["user.name", "proc.env[HOME]", "evt.arg[uid]"] {
             let json = serde_json::json!({ name: "alice" });
-            assert!(personal_as_tokens(json).is_err(), "{name}");
+            assert!(personal_hidden(json).is_err(), "{name}");
         }
-        assert!(personal_as_tokens(serde_json::json!({ "proc.name": "alice" })).is_ok());
+        assert!(personal_hidden(serde_json::json!({ "proc.name": "alice" })).is_ok());
     }
 }

@@ -1,7 +1,8 @@
 //! One struct per record type: what stands under `data`.
 //!
 //! Fields that a reader does not know are ignored, so that records survive upgrades; fields that are missing or of another form
-//! are refused. Personal fields have the type [`crate::token::Token`] and can hold nothing else.
+//! are refused. Personal fields have the type [`crate::commitment::Personal`]: a token or a commitment, and
+//! nothing else.
 
 mod admission;
 mod detection;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::commitment::Personal;
 use crate::digest::Digest;
 use crate::ids::{CommitId, ReleaseRef, Serial};
 use crate::time::Timestamp;
-use crate::token::Token;
 
 /// A commit became a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct ReleaseBuilt {
     /// Who signed the commit.
     pub signature: CommitSignature,
     /// The commit's author address. In the clear only in the statement.
-    pub author: Token,
+    pub author: Personal,
     /// Whether this content was promoted before, and since neither aborted nor rolled back.
     pub known_good: bool,
     /// The newest earlier release with this content, if any.
@@ -56,7 +56,7 @@ pub enum CommitSignature {
         /// SHA-256 fingerprint of the key, as OpenSSH prints it: `SHA256:…`.
         key: String,
         /// The principal in the signers' list.
-        principal: Token,
+        principal: Personal,
     },
 }
 

@@ -20,6 +20,7 @@ use cairn_release::content::{Content, FileEntry, pack};
 use cairn_release::gitobj::{EntryMode, Hash, ObjectId, ObjectKind, TreeEntry, object_id, write_tree};
 use cairn_release::key::ReleaseSigner;
 use cairn_release::statement::{self, Author, Base64, CommitEvidence, Predicate, SignatureSummary, TestSummary};
+use cairn_schemas::commitment::Personal;
 use cairn_schemas::data::{
     CheckpointSeen, CommitSignature, FleetObserved, LedgerOpened, LoadCause, NodeJoined, NodeLoaded, ReleaseBuilt,
     RolloutEntered, StreamHead, StreamObserved, StreamOpened, TestCounts,
@@ -28,7 +29,7 @@ use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, RecordIndex, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
 use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::time::Timestamp;
-use cairn_schemas::token::{Token, TokenKey, token};
+use cairn_schemas::token::{TokenKey, token};
 use cairn_schemas::types::{NodeKind, RecordType};
 use cairn_verify::{FaultKind, Options, Report};
 use ed25519_dalek::SigningKey;
@@ -76,8 +77,8 @@ pub fn key_of(stream: &StreamId) -> SigningKey {
     }
 }
 
-pub fn a_token(class: &str, value: &str) -> Token {
-    token(&TokenKey { epoch: "e1".into(), key: [7; 32] }, class, value)
+pub fn a_token(class: &str, value: &str) -> Personal {
+    token(&TokenKey { epoch: "e1".into(), key: [7; 32] }, class, value).into()
 }
 
 /// A release's bytes, as they are before its record stands in the ledger.
