@@ -8,7 +8,6 @@ use std::fmt;
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::forward_to_deserialize_any;
 
 use super::DEPTH_MAX;
 use super::scan::{Raw, Scan};
@@ -52,6 +51,15 @@ impl<'a, 'de> Reader<'a, 'de> {
         visit_text(self.scan.string().ok_or(Refused)?, visitor)
     }
 
+    fn number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Refused> {
+        let integer = self.scan.integer().ok_or(Refused)?;
+        if integer.negative {
+            visitor.visit_i64(-integer.magnitude.cast_signed())
+        } else {
+            visitor.visit_u64(integer.magnitude)
+        }
+    }
+
     fn object<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Refused> {
         self.take(b'{')?;
         let mut members = Members { scan: self.scan, depth: self.depth + 1, before: None, is_over: false };
@@ -76,6 +84,28 @@ fn visit_text<'de, V: Visitor<'de>>(raw: Raw<'de>, visitor: V) -> Result<V::Valu
     }
 }
 
+/// Every number is an integer, whatever type asks for it.
+macro_rules! numbers {
+    ($($name:ident)*) => {
+        $(
+            fn $name<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Refused> {
+                self.number(visitor)
+            }
+        )*
+    };
+}
+
+/// What no record type asks for is left to the slow way.
+macro_rules! unused {
+    ($(fn $name:ident($($argument:ty),*);)*) => {
+        $(
+            fn $name<V: Visitor<'de>>(self, $(_: $argument,)* _: V) -> Result<V::Value, Refused> {
+                Err(Refused)
+            }
+        )*
+    };
+}
+
 impl<'de> de::Deserializer<'de> for Reader<'_, 'de> {
     type Error = Refused;
 
@@ -86,15 +116,19 @@ impl<'de> de::Deserializer<'de> for Reader<'_, 'de> {
             b'"' => self.text(visitor),
             b't' | b'f' => self.deserialize_bool(visitor),
             b'n' => self.deserialize_unit(visitor),
-            _ => {
-                let integer = self.scan.integer().ok_or(Refused)?;
-                if integer.negative {
-                    visitor.visit_i64(-integer.magnitude.cast_signed())
-                } else {
-                    visitor.visit_u64(integer.magnitude)
-                }
-            }
+            _ => self.number(visitor),
         }
+    }
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_f32 deserialize_f64
+    }
+
+    /// A text, never a number: an enum would take that for a variant's place.
+    fn deserialize_identifier<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Refused> {
+        self.text(visitor)
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
@@ -162,8 +196,13 @@ impl<'de> de::Deserializer<'de> for Reader<'_, 'de> {
         visitor.visit_unit()
     }
 
-    forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit_struct tuple tuple_struct identifier
+    unused! {
+        fn deserialize_char();
+        fn deserialize_bytes();
+        fn deserialize_byte_buf();
+        fn deserialize_unit_struct(&'static str);
+        fn deserialize_tuple(usize);
+        fn deserialize_tuple_struct(&'static str, usize);
     }
 }
 
