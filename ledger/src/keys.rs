@@ -312,7 +312,10 @@ mod tests {
         assert!(made.root.starts_with(&format!("{}/root+", made.name)));
         assert!(made.release.starts_with("-----BEGIN PUBLIC KEY-----\n"));
         let again = keys.make(&SystemRandom).unwrap();
-        assert_eq!((&made.root, &made.release, made.control.to_bytes()), (&again.root, &again.release, again.control.to_bytes()));
+        assert_eq!(
+            (&made.root, &made.release, made.control.to_bytes()),
+            (&again.root, &again.release, again.control.to_bytes())
+        );
         let name: NodeId = "ci".parse().unwrap();
         assert!(keys.producer(&name).unwrap().is_none());
         let producer = keys.make_producer(&name, &SystemRandom).unwrap();

@@ -24,6 +24,8 @@ mod fixture;
 mod format;
 pub mod head;
 #[cfg(feature = "write")]
+pub mod index;
+#[cfg(feature = "write")]
 mod integrate;
 #[cfg(feature = "write")]
 pub mod keys;
@@ -36,12 +38,15 @@ pub mod proof;
 #[cfg(feature = "write")]
 pub mod random;
 #[cfg(feature = "write")]
+mod store;
+#[cfg(feature = "write")]
 mod streams;
 pub mod tile;
 pub mod tree;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod vectors;
+pub mod volume;
 #[cfg(feature = "write")]
 mod wal;
 #[cfg(feature = "write")]
