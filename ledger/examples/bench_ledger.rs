@@ -3,12 +3,17 @@
 //! ```text
 //! bench_ledger FOLDER append CALLERS AT_ONCE SECONDS   one append outstanding per caller, of so many records
 //! bench_ledger FOLDER publish CALLERS AT_ONCE SECONDS  each caller also waits for a checkpoint that covers its records
+//! bench_ledger FOLDER raw CALLERS LEN SECONDS          appends of LEN bytes that are no records: log, tiles and checkpoints alone
 //! bench_ledger FOLDER recover RECORDS                  opens a ledger whose log holds so many records that are in no tile
 //! bench_ledger FOLDER make RECORDS                     leaves a ledger of so many records, its streams signed
 //! ```
 //!
-//! Records are [`RECORD_LEN`] bytes, sealed by their producers before the time begins, checked in full by the ledger, and durable when an
-//! append returns. FOLDER must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
+//! Callers are tasks on two threads of an async runtime, as those that the HTTP interface has, and use its entry point,
+//! `Ledger::submit`. A record is a detection of a sensor of about 1 KiB, another one each time: its sequence, its place in its stream's
+//! chain and its process are its own. It is checked in full by the ledger, and durable when an append returns. Making and chaining a
+//! record is the producers' work, and done here before the time of its append begins, on the same two cores.
+//!
+//! FOLDER must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -23,19 +28,23 @@ use cairn_ledger::head;
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::producer::{Chain, HEAD_RECORDS_MAX};
 use cairn_ledger::writer::Ledger;
-use cairn_schemas::data::{LedgerOpened, NodeCapabilities, NodeJoined, StreamOpened};
-use cairn_schemas::ids::{NodeId, StreamId};
+use cairn_schemas::data::{
+    Ancestor, DetectionRaised, FileSeen, LedgerOpened, NodeJoined, Process, StreamOpened, User,
+};
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::{NodeId, ReleaseRef, Sequence, Serial, StreamId};
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::{Clock, ManualClock, Timestamp};
+use cairn_schemas::token::{TokenKey, token};
 use cairn_schemas::types::NodeKind;
 use ed25519_dalek::SigningKey;
 
-/// Bytes of a record that is appended, its envelope included.
-const RECORD_LEN: usize = 512;
-/// Most records that callers have ready, all together.
-const READY_MAX: usize = 600_000;
+/// Threads that callers share.
+const CALLER_THREADS: usize = 2;
 /// Records of one append of `make`.
 const MADE_AT_ONCE: u64 = 1_000;
+/// How often it is looked how far the published checkpoint is behind.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A public key for `ledger.opened`, which must have one; nothing is signed with it.
 const RELEASE_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
@@ -112,7 +121,7 @@ impl Made {
     }
 
     /// A node with its stream, opened.
-    fn join(&mut self, number: usize) -> Result<Chain> {
+    fn join(&mut self, number: usize) -> Result<Sensor> {
         let node: NodeId = format!("node-{number:04}").parse()?;
         let key = head::format_key(&node_key().verifying_key());
         let joined = NodeJoined {
@@ -128,21 +137,118 @@ impl Made {
         let opening = StreamOpened { node, key, predecessor: None };
         let stream = chain.stream().clone();
         self.ledger.append(&stream, vec![chain.seal(Draft::new(&opening), now())?.bytes])?;
-        Ok(chain)
+        Sensor::new(chain)
     }
 }
 
-/// A record of [`RECORD_LEN`] bytes.
-fn seal(chain: &mut Chain) -> Result<Vec<u8>> {
-    let capabilities = |version: String| NodeCapabilities {
-        live: true,
-        version,
-        can: ["exec", "fork", "exit", "open", "kill"].map(str::to_owned).to_vec(),
-        cannot: Vec::new(),
+/// A sensor that detects something, again and again. Its records are made by writing into a sealed one what changes from each to the
+/// next, all of it of fixed width; the first of a run is read by the ledger like every other, so that a mistake here would show.
+struct Sensor {
+    stream: StreamId,
+    record: Vec<u8>,
+    /// Where the sequence stands, twice, the leaf hash of the record before, and the process's start.
+    sequence_at: [usize; 2],
+    prevdigest_at: usize,
+    start_at: usize,
+    next: Sequence,
+    prev: Digest,
+    unsigned: u64,
+}
+
+/// Stands for the start time of a process.
+const START: &str = "8123456789012345";
+
+impl Sensor {
+    fn new(chain: Chain) -> Result<Sensor> {
+        let (next, prev) = (chain.next(), chain.prev());
+        let record = chain.clone().seal(detection(), now())?.bytes;
+        let find = |text: &str| -> Result<Vec<usize>> {
+            let found: Vec<usize> = record.windows(text.len()).enumerate().filter(|(_, part)| *part == text.as_bytes()).map(|(at, _)| at).collect();
+            if found.is_empty() { Err(format!("a record has no {text:?}").into()) } else { Ok(found) }
+        };
+        let digits = format!("{:020}", next.0);
+        let [in_id] = find(&format!("/{digits}\""))?[..] else { return Err("a record has one id".into()) };
+        let [sequence] = find(&format!("\"sequence\":\"{digits}\""))?[..] else { return Err("one sequence".into()) };
+        let sequence_at = [in_id + 1, sequence + "\"sequence\":\"".len()];
+        let prevdigest_at = find(&prev.to_string())?[0];
+        let start_at = find(START)?[0];
+        Ok(Sensor { stream: chain.stream().clone(), record, sequence_at, prevdigest_at, start_at, next, prev, unsigned: chain.unsigned() })
+    }
+
+    /// The next record's bytes, until the one after.
+    fn seal(&mut self) -> &[u8] {
+        let mut digits = [b'0'; 20];
+        let mut rest = self.next.0;
+        for digit in digits.iter_mut().rev() {
+            *digit += (rest % 10) as u8;
+            rest /= 10;
+        }
+        for at in self.sequence_at {
+            self.record[at..at + 20].copy_from_slice(&digits);
+        }
+        self.record[self.start_at + 6..self.start_at + 16].copy_from_slice(&digits[10..]);
+        hex(self.prev.as_bytes(), &mut self.record[self.prevdigest_at..self.prevdigest_at + 64]);
+        self.prev = Digest::leaf(&self.record);
+        self.next = self.next.next();
+        self.unsigned += 1;
+        &self.record
+    }
+
+    /// A signed head over all of the stream.
+    fn seal_head(&mut self) -> Result<Vec<u8>> {
+        let mut chain = Chain::resume(self.stream.clone(), self.next, self.prev, self.unsigned, now());
+        let head = chain.seal_head(&node_key(), None, now())?.bytes;
+        (self.next, self.prev, self.unsigned) = (chain.next(), chain.prev(), 0);
+        Ok(head)
+    }
+}
+
+fn hex(bytes: &[u8], out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(out.as_chunks_mut::<2>().0) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+}
+
+/// A shell in a container, as a sensor records it.
+fn detection() -> Draft {
+    let key = TokenKey { epoch: "e1".into(), key: [7; 32] };
+    let detection = DetectionRaised {
+        rule: "Shell in container".into(),
+        priority: "Notice".into(),
+        tags: ["container", "shell"].map(str::to_owned).to_vec(),
+        source: "syscall".into(),
+        event: "execve".into(),
+        observed: now(),
+        output: "Shell in a container (user=%user.name)".into(),
+        fields: BTreeMap::from([
+            ("proc.pname".to_owned(), "runc".to_owned()),
+            ("user.name".to_owned(), token(&key, "user", "alice").to_string()),
+        ]),
+        process: Process {
+            pid: 41_237,
+            start_ns: START.into(),
+            name: "bash".into(),
+            executable: "/usr/bin/bash".into(),
+            arguments: ["bash", "-i"].map(str::to_owned).to_vec(),
+            directory: None,
+            user: User { uid: token(&key, "user", "1000").into(), name: None, login_uid: None },
+            terminal: true,
+        },
+        ancestors: vec![Ancestor {
+            pid: 41_230,
+            start_ns: "8123450000000000".into(),
+            name: "runc".into(),
+            executable: "/usr/sbin/runc".into(),
+            command: "runc exec".into(),
+        }],
+        container: Some("4f5c7a".repeat(2)),
+        file: None::<FileSeen>,
+        responses: Vec::new(),
+        cut: false,
     };
-    let bare = chain.clone().seal(Draft::new(&capabilities(String::new())), now())?.bytes.len();
-    let version = "x".repeat(RECORD_LEN.saturating_sub(bare));
-    Ok(chain.seal(Draft::new(&capabilities(version)), now())?.bytes)
+    let release = ReleaseRef { serial: Serial(3), digest: Digest::sha256(b"content") };
+    Draft::new(&detection).release(release)
 }
 
 fn say(name: &str, value: f64) {
@@ -150,75 +256,100 @@ fn say(name: &str, value: f64) {
 }
 
 /// What appends one record after another.
-#[derive(Clone, Copy)]
-struct Caller<'a> {
-    ledger: &'a Ledger,
-    over: &'a AtomicBool,
-    end: Instant,
+struct Caller {
+    ledger: Ledger,
+    sensor: Sensor,
+    over: Arc<AtomicBool>,
+    at_once: usize,
     published: bool,
 }
 
-impl Caller<'_> {
-    /// How long each append took to be acknowledged, and from there to be published.
-    fn run(self, stream: &StreamId, batches: Vec<Vec<Vec<u8>>>) -> Result<Vec<(Duration, Duration)>> {
-        let mut times = Vec::with_capacity(batches.len());
-        for batch in batches {
-            if self.over.load(Ordering::Relaxed) || Instant::now() >= self.end {
-                break;
+impl Caller {
+    /// How long each append took to be acknowledged, and from there to be published, in nanoseconds.
+    async fn run(mut self) -> Result<Vec<(u64, u64)>> {
+        let mut times = Vec::new();
+        let mut batch: Vec<Vec<u8>> = vec![Vec::new(); self.at_once];
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        while !self.over.load(Ordering::Relaxed) {
+            for record in &mut batch {
+                record.clear();
+                record.extend_from_slice(self.sensor.seal());
             }
             let asked = Instant::now();
-            let appended = self.ledger.append(stream, batch)?;
+            let appended = self.ledger.submit(&self.sensor.stream, batch.iter().map(Vec::as_slice)).await?;
             let acknowledged = asked.elapsed();
-            if self.published && !self.ledger.wait_published(appended.size, Duration::from_secs(10)) {
-                return Err("no checkpoint within 10 s".into());
+            if self.published {
+                self.ledger.published(appended.size).await?;
             }
-            times.push((acknowledged, asked.elapsed() - acknowledged));
+            times.push((nanos(acknowledged), nanos(asked.elapsed())));
         }
-        self.over.store(true, Ordering::Relaxed);
         Ok(times)
     }
 }
 
+/// How long a durable record was in no published checkpoint, at most, seen every [`LOOK_INTERVAL`].
+fn watch(ledger: &Ledger, over: &AtomicBool) -> Duration {
+    let mut durable: std::collections::VecDeque<(Instant, u64)> = std::collections::VecDeque::new();
+    let mut worst = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        let (size, published) = (ledger.size().0, ledger.checkpoint().size.0);
+        let now = Instant::now();
+        while durable.front().is_some_and(|(_, size)| *size <= published) {
+            durable.pop_front();
+        }
+        if let Some((since, _)) = durable.front() {
+            worst = worst.max(now - *since);
+        }
+        durable.push_back((now, size));
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    worst
+}
+
+/// Processor time of this process so far, in seconds.
+fn processor_time() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64> { Ok(fields.get(at).ok_or("/proc/self/stat is short")?.parse()?) };
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
 fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published: bool) -> Result<()> {
     let mut made = Made::create(folder)?;
-    let ready = (READY_MAX / callers / at_once).min(20_000);
-    let mut streams = Vec::new();
-    for number in 0..callers {
-        let mut chain = made.join(number)?;
-        let mut batch = || (0..at_once).map(|_| seal(&mut chain)).collect::<Result<Vec<_>>>();
-        let batches = (0..ready).map(|_| batch()).collect::<Result<Vec<_>>>()?;
-        streams.push((chain.stream().clone(), batches));
-    }
-    let ledger = &made.ledger;
+    let sensors = (0..callers).map(|number| made.join(number)).collect::<Result<Vec<Sensor>>>()?;
+    let ledger = made.ledger.clone();
     if !ledger.wait_published(ledger.size(), Duration::from_secs(60)) {
         return Err("no checkpoint within a minute".into());
     }
-
-    // Whoever runs out of records ends it for all: what is measured has all callers at work.
-    let over = &AtomicBool::new(false);
-    let started = Instant::now();
-    let end = started + Duration::from_secs_f64(seconds);
-    let mut times: Vec<(Duration, Duration)> = Vec::new();
-    std::thread::scope(|scope| -> Result<()> {
-        let caller = Caller { ledger, over, end, published };
-        let callers = streams
-            .into_iter()
-            .map(|(stream, batches)| {
-                let thread = std::thread::Builder::new().name("caller".to_owned());
-                thread.spawn_scoped(scope, move || caller.run(&stream, batches))
-            })
-            .collect::<std::io::Result<Vec<_>>>()?;
-        for caller in callers {
-            times.extend(caller.join().map_err(|_| "a caller panicked")??);
-        }
-        Ok(())
-    })?;
-    let took = started.elapsed();
+    let record_len = sensors.first().map_or(0, |sensor| sensor.record.len());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CALLER_THREADS).build()?;
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = std::thread::spawn({
+        let (ledger, over) = (ledger.clone(), over.clone());
+        move || watch(&ledger, &over)
+    });
+    let (started, used) = (Instant::now(), processor_time()?);
+    let tasks: Vec<_> = sensors
+        .into_iter()
+        .map(|sensor| Caller { ledger: ledger.clone(), sensor, over: over.clone(), at_once, published })
+        .map(|caller| runtime.spawn(caller.run()))
+        .collect();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    over.store(true, Ordering::Relaxed);
+    let mut times: Vec<(u64, u64)> = Vec::new();
+    for task in tasks {
+        times.extend(runtime.block_on(task)??);
+    }
+    let (took, used) = (started.elapsed(), processor_time()? - used);
+    let behind = watcher.join().map_err(|_| "the watcher panicked")?;
     made.ledger.close();
 
     let records = (times.len() * at_once) as f64;
+    say("record_len", record_len as f64);
     say("records", records);
     say("per_second", records / took.as_secs_f64());
+    say("processor", used / records);
+    say("behind_max", behind.as_secs_f64());
     quantiles("append", times.iter().map(|(acknowledged, _)| *acknowledged).collect());
     if published {
         quantiles("publish", times.iter().map(|(_, published)| *published).collect());
@@ -226,42 +357,45 @@ fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published
     Ok(())
 }
 
-fn quantiles(name: &str, mut times: Vec<Duration>) {
+fn quantiles(name: &str, mut times: Vec<u64>) {
     times.sort_unstable();
-    let at = |share: f64| {
-        times.get((times.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, Duration::as_secs_f64)
-    };
+    let at = |share: f64| times.get((times.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, |nanos| *nanos as f64 / 1e9);
     say(&format!("{name}_p50"), at(0.5));
     say(&format!("{name}_p99"), at(0.99));
+    say(&format!("{name}_p999"), at(0.999));
     say(&format!("{name}_max"), at(1.0));
+}
+
+/// Appends records of one sensor until the ledger has `records`, a signed head among them as often as one is due.
+fn fill(ledger: &Ledger, sensor: &mut Sensor, records: u64) -> Result<()> {
+    while ledger.size().0 < records {
+        let left = records.saturating_sub(ledger.size().0).min(MADE_AT_ONCE);
+        let batch: Vec<Vec<u8>> = (0..left).map(|_| sensor.seal().to_vec()).collect();
+        ledger.append(&sensor.stream, batch)?;
+        if sensor.unsigned + MADE_AT_ONCE > HEAD_RECORDS_MAX {
+            let head = sensor.seal_head()?;
+            ledger.append(&sensor.stream, vec![head])?;
+        }
+    }
+    Ok(())
 }
 
 fn make(folder: &Path, records: u64) -> Result<()> {
     let mut made = Made::create(folder)?;
-    let mut chains = (0..4).map(|number| made.join(number)).collect::<Result<Vec<_>>>()?;
-    while made.ledger.size().0 < records {
-        for chain in &mut chains {
-            let left = records.saturating_sub(made.ledger.size().0).min(MADE_AT_ONCE);
-            let batch = (0..left).map(|_| seal(chain)).collect::<Result<Vec<_>>>()?;
-            if !batch.is_empty() {
-                made.ledger.append(&chain.stream().clone(), batch)?;
-            }
-            if chain.unsigned() + MADE_AT_ONCE > HEAD_RECORDS_MAX {
-                sign(&made.ledger, chain, &node_key())?;
-            }
-        }
+    let mut sensors = (0..4).map(|number| made.join(number)).collect::<Result<Vec<_>>>()?;
+    let share = records / sensors.len() as u64;
+    for (sensor, until) in sensors.iter_mut().zip((1..).map(|part| part * share)) {
+        fill(&made.ledger, sensor, until)?;
+        let head = sensor.seal_head()?;
+        made.ledger.append(&sensor.stream, vec![head])?;
     }
-    chains.iter_mut().try_for_each(|chain| sign(&made.ledger, chain, &node_key()))?;
-    sign(&made.ledger, &mut made.control, &control_key())?;
-    say("records", made.ledger.size().0 as f64);
+    let head = made.control.seal_head(&control_key(), None, now())?.bytes;
+    made.ledger.append(&made.control.stream().clone(), vec![head])?;
+    let size = made.ledger.size().0;
+    let bytes: usize = sensors.first().map_or(0, |sensor| sensor.record.len());
     made.ledger.close();
-    Ok(())
-}
-
-/// Appends a signed head over all of a stream.
-fn sign(ledger: &Ledger, chain: &mut Chain, key: &SigningKey) -> Result<()> {
-    let head = chain.seal_head(key, None, now())?.bytes;
-    ledger.append(&chain.stream().clone(), vec![head])?;
+    say("records", size as f64);
+    say("record_len", bytes as f64);
     Ok(())
 }
 
@@ -292,12 +426,8 @@ fn leave(folder: &Path, records: u64) -> Result<()> {
     let mut made = Made::create(folder)?;
     // Record 0 is published when `create` returns; the records of set-up may be, and follow from the log like all others.
     copy(folder, &early(folder))?;
-    let mut chain = made.join(0)?;
-    let stream = chain.stream().clone();
-    while made.ledger.size().0 < records {
-        let left = (records - made.ledger.size().0).min(MADE_AT_ONCE);
-        made.ledger.append(&stream, (0..left).map(|_| seal(&mut chain)).collect::<Result<Vec<_>>>()?)?;
-    }
+    let mut sensor = made.join(0)?;
+    fill(&made.ledger, &mut sensor, records)?;
     std::process::exit(0)
 }
 
@@ -316,11 +446,16 @@ fn recover(folder: &Path, records: &str) -> Result<()> {
     }
     let started = Instant::now();
     let ledger = Ledger::open(folder, signer()?, clock())?;
+    let accepting = started.elapsed();
+    if !ledger.wait_published(ledger.size(), Duration::from_secs(600)) {
+        return Err("what the log held was not published within 10 minutes".into());
+    }
     let took = started.elapsed();
     if ledger.checkpoint().size.0 < records.parse()? {
         return Err(format!("{} of {records} records came back", ledger.checkpoint().size).into());
     }
     say("records", ledger.checkpoint().size.0 as f64);
+    say("accepting", accepting.as_secs_f64());
     say("recover", took.as_secs_f64());
     ledger.close();
     let started = Instant::now();

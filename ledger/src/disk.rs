@@ -6,9 +6,9 @@
 //! true in part and in any order before that. Paths are relative to the ledger's root, with `/`.
 
 use std::any::Any;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::panic::Location;
 use std::path::PathBuf;
 
@@ -58,6 +58,10 @@ pub(crate) trait Disk: Send + Sync {
     fn create_folder(&self, folder: &str) -> io::Result<()>;
     /// What `sync_folder` does.
     fn sync_folder_at(&self, folder: &str, site: SyncSite) -> io::Result<()>;
+    /// How many files are worth syncing at the same time, each from a thread of its own.
+    fn syncs_at_once(&self) -> usize {
+        1
+    }
     /// Takes the one lock of this path, or fails with `WouldBlock` where somebody has it.
     fn lock(&self, path: &str) -> io::Result<LockGuard>;
 }
@@ -78,15 +82,25 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Files of one set that are synced at the same time.
+const SYNCS_AT_ONCE: usize = 4;
+
 /// A directory of the machine.
 #[derive(Debug)]
 pub(crate) struct DirDisk {
     root: PathBuf,
+    file_mode: u32,
+    folder_mode: u32,
 }
 
 impl DirDisk {
     pub(crate) fn new(root: PathBuf) -> DirDisk {
-        DirDisk { root }
+        DirDisk { root, file_mode: 0o666, folder_mode: 0o777 }
+    }
+
+    /// One whose files and folders are their owner's only.
+    pub(crate) fn private(root: PathBuf) -> DirDisk {
+        DirDisk { root, file_mode: 0o600, folder_mode: 0o700 }
     }
 }
 
@@ -116,7 +130,9 @@ impl Disk for DirDisk {
 
     // openat(path, O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0666)
     fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(File::create(self.root.join(path))?)))
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(self.file_mode);
+        Ok(Box::new(RealFile(options.open(self.root.join(path))?)))
     }
 
     // openat(path, O_WRONLY|O_CLOEXEC)
@@ -137,7 +153,7 @@ impl Disk for DirDisk {
     }
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
-        match fs::create_dir(self.root.join(folder)) {
+        match DirBuilder::new().mode(self.folder_mode).create(self.root.join(folder)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             done => done,
         }
@@ -148,17 +164,27 @@ impl Disk for DirDisk {
         File::open(self.root.join(folder))?.sync_all()
     }
 
+    // Most of a sync is waiting: for the device, and on a busy machine for a processor afterwards.
+    fn syncs_at_once(&self) -> usize {
+        SYNCS_AT_ONCE
+    }
+
     // openat(path, O_RDWR|O_CREAT), flock(fd, LOCK_EX|LOCK_NB). The file is never removed: two writers that each hold the lock of a
     // file of that name, one of them unlinked, would both believe they are alone.
     fn lock(&self, path: &str) -> io::Result<LockGuard> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.root.join(path))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(self.file_mode);
+        let file = options.open(self.root.join(path))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(file))
     }
 }
 
+mod below;
 #[cfg(test)]
 pub(crate) mod faulty;
+
+pub(crate) use below::Below;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@
 //! mkdir("tile/0/x001")                        only where missing, with
 //! openat("tile/0"), fsync()                   its parent, so that the folder itself survives
 //! openat("wal/temporary-0", O_CREAT|O_TRUNC), pwrite64()…     for each file
-//! fdatasync()                                 for each file
+//! fdatasync()                                 for each file, a few at the same time
 //! rename("wal/temporary-0", "tile/0/x001/234")                for each file
 //! openat("tile/0/x001"), fsync()              for each folder that got a name
 //! ```
@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 
 /// Where temporary files are made: not published, emptied when a ledger is opened.
 pub(crate) const TEMPORARY_FOLDER: &str = "wal";
@@ -73,26 +73,56 @@ pub(crate) fn parent(path: &str) -> &str {
 /// # Errors
 /// The first of the system's errors. Any of the files may be there, whole.
 pub(crate) fn write_files(disk: &dyn Disk, folders: &mut Folders, files: &[NewFile]) -> io::Result<()> {
+    write_files_by(disk, folders, TEMPORARY_FOLDER, files)
+}
+
+/// [`write_files`] with the folder where their temporary files are made.
+///
+/// # Errors
+/// As there.
+pub(crate) fn write_files_by(
+    disk: &dyn Disk,
+    folders: &mut Folders,
+    temporary_folder: &str,
+    files: &[NewFile],
+) -> io::Result<()> {
     static TEMPORARY: AtomicU64 = AtomicU64::new(0);
-    folders.ensure(disk, TEMPORARY_FOLDER)?;
+    folders.ensure(disk, temporary_folder)?;
     let mut written = Vec::with_capacity(files.len());
     for file in files {
         folders.ensure(disk, parent(&file.path))?;
         let number = TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{TEMPORARY_FOLDER}/{TEMPORARY_PREFIX}{number}");
+        let temporary = format!("{temporary_folder}/{TEMPORARY_PREFIX}{number}");
         let mut handle = disk.create(&temporary)?;
         handle.write_at(0, &file.bytes)?;
         written.push((temporary, handle));
     }
-    for (_, handle) in &mut written {
-        handle.sync()?;
-    }
+    sync_all(&mut written, disk.syncs_at_once())?;
     for ((temporary, handle), file) in written.into_iter().zip(files) {
         drop(handle);
         disk.rename(&temporary, &file.path)?;
     }
     let changed: BTreeSet<&str> = files.iter().map(|file| parent(&file.path)).collect();
     changed.into_iter().try_for_each(|folder| disk.sync_folder(folder))
+}
+
+/// Syncs every file, `at_once` of them at the same time. When this returns none is being synced any more, whatever became of it.
+fn sync_all(files: &mut [(String, Box<dyn DiskFile>)], at_once: usize) -> io::Result<()> {
+    let sync = |part: &mut [(String, Box<dyn DiskFile>)]| part.iter_mut().try_for_each(|(_, file)| file.sync());
+    let share = files.len().div_ceil(at_once).max(1);
+    if files.len() <= share {
+        return sync(files);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = files
+            .chunks_mut(share)
+            .map(|part| {
+                let thread = std::thread::Builder::new().name("ledger-sync".to_owned());
+                thread.spawn_scoped(scope, move || sync(part))
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread?.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked"))))
+    })
 }
 
 /// Removes a folder of files that are no longer needed, and makes that durable in its parent. Where it is already gone, so be it.

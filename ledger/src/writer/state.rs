@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 
 use cairn_schemas::ids::StreamId;
 
-use super::commit::Submission;
+use super::submission::Submission;
 use super::{Position, PublishedCheckpoint, TAIL_BYTES_MAX};
 use crate::streams::Written;
 
@@ -15,6 +16,10 @@ pub(super) struct Queue {
     pub(super) waiting: VecDeque<Arc<Submission>>,
     /// The room of all that waits.
     pub(super) bytes: u64,
+    /// Who found no room.
+    pub(super) blocked: Vec<Waker>,
+    /// The committing thread sleeps until something is queued.
+    pub(super) committer_asleep: bool,
     pub(super) closing: bool,
 }
 
@@ -22,8 +27,9 @@ pub(super) struct Queue {
 pub(super) struct State {
     /// How many records are durable.
     pub(super) durable: u64,
-    /// The last durable records: at least all that are not published.
-    tail: VecDeque<Written>,
+    /// The last durable records, as they were committed: at least all that are not published. Whoever needs many takes whole groups, and
+    /// holds the lock no longer than that takes.
+    tail: VecDeque<Arc<Group>>,
     tail_bytes: usize,
     /// Bytes of the records in `tail` that are not published.
     pub(super) lag_bytes: usize,
@@ -31,8 +37,12 @@ pub(super) struct State {
     pub(super) published: Arc<PublishedCheckpoint>,
     /// How many callers wait for a checkpoint.
     pub(super) waiting_for_checkpoint: usize,
+    /// Those among them that are not threads.
+    pub(super) checkpoint_wakers: Vec<Waker>,
     /// Why nothing is accepted any more: an error whose outcome nobody knows.
     pub(super) stopped: Option<String>,
+    /// Why nothing is accepted any more, by somebody's will.
+    pub(super) frozen: Option<String>,
     /// Why nothing is accepted for now: publishing found the disk full.
     pub(super) full: Option<String>,
     /// No more appends are taken.
@@ -53,7 +63,9 @@ impl State {
             positions,
             published: Arc::new(published),
             waiting_for_checkpoint: 0,
+            checkpoint_wakers: Vec::new(),
             stopped: None,
+            frozen: None,
             full: None,
             closing: false,
             committed_all: false,
@@ -62,36 +74,83 @@ impl State {
     }
 
     /// Takes up records that became durable.
-    pub(super) fn extend(&mut self, written: Vec<Written>) {
-        let bytes: usize = written.iter().map(|(record, _)| record.len()).sum();
-        self.durable += written.len() as u64;
+    pub(super) fn extend(&mut self, records: Vec<Written>) {
+        if records.is_empty() {
+            return;
+        }
+        let bytes = records.iter().map(|(record, _)| record.len()).sum();
+        let group = Group { first: self.durable, bytes, records };
+        self.durable = group.end();
         self.tail_bytes += bytes;
         self.lag_bytes += bytes;
-        self.tail.extend(written);
+        self.tail.push_back(Arc::new(group));
     }
 
-    /// The durable records that are not published, at most `max`.
-    pub(super) fn unpublished(&self, max: usize) -> Vec<Written> {
-        let behind = (self.durable - self.published.size.0) as usize;
-        self.tail.range(self.tail.len() - behind..).take(max).cloned().collect()
+    /// The durable records that are not published: about `max`, in whole groups, one at least.
+    pub(super) fn unpublished(&self, max: usize) -> Unpublished {
+        let first = self.published.size.0;
+        let behind = self.tail.partition_point(|group| group.end() <= first);
+        let groups = self.tail.range(behind..).take_while(|group| group.first < first + max as u64).cloned().collect();
+        Unpublished { first, groups }
     }
 
-    /// Takes up a newer checkpoint, and forgets published records beyond [`TAIL_BYTES_MAX`].
-    pub(super) fn publish(&mut self, checkpoint: PublishedCheckpoint) {
-        let first = self.durable - self.tail.len() as u64;
-        let newly = (self.published.size.0 - first) as usize..(checkpoint.size.0 - first) as usize;
-        self.lag_bytes -= self.tail.range(newly).map(|(record, _)| record.len()).sum::<usize>();
+    /// Takes up a newer checkpoint, and gives up published records beyond [`TAIL_BYTES_MAX`]: to be dropped without the lock.
+    #[must_use = "a drop here would be under the lock"]
+    pub(super) fn publish(&mut self, checkpoint: PublishedCheckpoint) -> Vec<Arc<Group>> {
+        let newly = self.published.size.0..checkpoint.size.0;
+        let from = self.tail.partition_point(|group| group.end() <= newly.start);
+        let published = self.tail.range(from..).flat_map(|group| group.from(newly.start).zip(group.first.max(newly.start)..));
+        let published = published.take_while(|(_, index)| *index < newly.end);
+        self.lag_bytes -= published.map(|((record, _), _)| record.len()).sum::<usize>();
         self.published = Arc::new(checkpoint);
-        while self.tail_bytes > TAIL_BYTES_MAX && self.durable - (self.tail.len() as u64) < self.published.size.0 {
-            let Some((record, _)) = self.tail.pop_front() else { break };
-            self.tail_bytes -= record.len();
+        let mut given_up = Vec::new();
+        while self.tail_bytes > TAIL_BYTES_MAX
+            && let Some(oldest) = self.tail.front()
+            && oldest.end() <= self.published.size.0
+        {
+            self.tail_bytes -= oldest.bytes;
+            given_up.extend(self.tail.pop_front());
         }
+        given_up
     }
 
     /// Records in memory from `from` on; `None` when `from` is older than these.
     pub(super) fn tail_from(&self, from: u64, max: usize) -> Option<Vec<Arc<[u8]>>> {
-        let first = self.durable - self.tail.len() as u64;
-        let skip = usize::try_from(from.checked_sub(first)?).ok()?.min(self.tail.len());
-        Some(self.tail.range(skip..).take(max).map(|(record, _)| record.clone()).collect())
+        let first = self.tail.front().map_or(self.durable, |group| group.first);
+        if from < first {
+            return None;
+        }
+        let groups = self.tail.range(self.tail.partition_point(|group| group.end() <= from)..);
+        Some(groups.flat_map(|group| group.from(from)).take(max).map(|(record, _)| record.clone()).collect())
+    }
+}
+
+/// The records of one group commit.
+pub(super) struct Group {
+    first: u64,
+    bytes: usize,
+    records: Vec<Written>,
+}
+
+impl Group {
+    fn end(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
+    /// Those from `index` on.
+    fn from(&self, index: u64) -> impl Iterator<Item = &Written> {
+        self.records.iter().skip(usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX))
+    }
+}
+
+/// Durable records that are to be published.
+pub(super) struct Unpublished {
+    first: u64,
+    groups: Vec<Arc<Group>>,
+}
+
+impl Unpublished {
+    pub(super) fn records(&self) -> impl Iterator<Item = &Written> {
+        self.groups.iter().flat_map(|group| group.from(self.first))
     }
 }

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use cairn_schemas::ids::{Sequence, StreamId};
+use cairn_schemas::ids::{Sequence, StreamId, TreeSize};
 
-use super::{AppendError, Appended, Shared, lock};
+use super::succession::Successor;
+use super::{AppendError, Appended, ReadError, Shared, lock};
 use crate::streams::{History, Incoming, Refusal};
 use crate::volume::Place;
 /// Consecutive records of a stream that wait for an answer.
@@ -222,7 +223,7 @@ impl Pending {
         let mut pending = Pending { shared, step, rest, first: 0, taken: None };
         // Where there is room, it is on its way before anybody waits for it.
         if let Step::Ready(first) = &pending.step
-            && pending.shared.enqueue(first, None).is_ready()
+            && pending.shared.enqueue(first, None) == Poll::Ready(true)
         {
             pending.step = Step::Queued(first.clone());
         }
@@ -300,7 +301,18 @@ impl Future for Pending {
                 Step::Refused(error) => return Poll::Ready(Err(error)),
                 Step::Ready(submission) => match this.shared.enqueue(&submission, Some(context.waker())) {
                     Poll::Ready(true) => Step::Queued(submission),
-                    Poll::Ready(false) => return Poll::Ready(Err(AppendError::Closed)),
+                    Poll::Ready(false) => match this.shared.successor(context.waker()) {
+                        // The ledger was changed meanwhile: it is queued with the writer that goes on.
+                        Successor::Now(next) => {
+                            this.shared = next;
+                            Step::Ready(submission)
+                        }
+                        Successor::Coming => {
+                            this.step = Step::Ready(submission);
+                            return Poll::Pending;
+                        }
+                        Successor::None => return Poll::Ready(Err(this.shared.closed())),
+                    },
                     Poll::Pending => {
                         this.step = Step::Ready(submission);
                         return Poll::Pending;
@@ -337,6 +349,60 @@ impl Future for Pending {
                 },
                 Step::Done => unreachable!("a future is not polled after its end"),
             };
+        }
+    }
+}
+
+/// Waits for a checkpoint; see [`Ledger::published`](super::Ledger::published).
+#[must_use = "nothing is waited for until it is polled"]
+pub struct Published {
+    shared: Arc<Shared>,
+    size: TreeSize,
+    /// Whether it counts among those that wait.
+    counted: bool,
+}
+
+impl std::fmt::Debug for Published {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Published({} at {})", self.shared.origin, self.size)
+    }
+}
+
+impl Published {
+    pub(super) fn new(shared: Arc<Shared>, size: TreeSize) -> Published {
+        Published { shared, size, counted: false }
+    }
+}
+
+impl Future for Published {
+    type Output = Result<(), ReadError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = self.shared.clone();
+        let mut state = lock(&shared.state);
+        if state.published.size >= self.size {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(reason) = &state.stopped {
+            return Poll::Ready(Err(ReadError::Stopped { reason: reason.clone() }));
+        }
+        if state.finished {
+            return Poll::Ready(Err(ReadError::Closed));
+        }
+        state.checkpoint_wakers.push(context.waker().clone());
+        if !std::mem::replace(&mut self.counted, true) {
+            state.waiting_for_checkpoint += 1;
+            drop(state);
+            shared.hurry.notify_all();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        if self.counted {
+            lock(&self.shared.state).waiting_for_checkpoint -= 1;
         }
     }
 }

@@ -1,17 +1,18 @@
 //! The two threads of a writer: one commits, one publishes.
 
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cairn_schemas::ids::StreamId;
-
-use super::commit::{Commit, CommitError, Committer, Failure, Submission};
-use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, Position, RETRY_INTERVAL, Shared, lock};
+use super::commit::{Commit, CommitError, Committer};
+use super::state::Unpublished;
+use super::submission::{Failure, Submission, wake};
+use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
 use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
-use crate::streams::Written;
-use crate::wal::{self, GROUP_LEN_MAX};
+use crate::store::Durable;
+use crate::wal::GROUP_LEN_MAX;
 
 pub(super) fn start(
     shared: &Arc<Shared>,
@@ -29,8 +30,14 @@ pub(super) fn start(
             })
             .map_err(OpenError::Thread)
     };
-    let commits = spawn("ledger-commit", Box::new(move |shared| shared.run_commits(&mut committer)))?;
-    match spawn("ledger-publish", Box::new(move |shared| shared.run_publishing(&mut integrator))) {
+    let commits = spawn("ledger-commit", Box::new(move |shared| {
+        shared.run_commits(&mut committer);
+        lock(&shared.handed_over).0 = Some(committer);
+    }))?;
+    match spawn("ledger-publish", Box::new(move |shared| {
+        shared.run_publishing(&mut integrator);
+        lock(&shared.handed_over).1 = Some(integrator);
+    })) {
         Ok(publishing) => Ok(vec![commits, publishing]),
         Err(error) => {
             shared.begin_closing();
@@ -53,7 +60,7 @@ impl Drop for StopOnPanic<'_> {
 }
 
 /// An error and its causes in one line.
-fn one_line(error: &dyn std::error::Error) -> String {
+pub(super) fn one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -64,21 +71,54 @@ fn one_line(error: &dyn std::error::Error) -> String {
 }
 
 impl Shared {
-    fn stop(&self, reason: String) {
+    pub(super) fn stop(&self, reason: String) {
         tracing::error!(ledger = self.origin, reason, "the ledger's writer stops");
-        lock(&self.queue).closing = true;
         let mut state = lock(&self.state);
         state.stopped.get_or_insert(reason);
         drop(state);
-        self.queued.notify_all();
-        self.drained.notify_all();
+        self.close_queue();
         self.grown.notify_all();
         self.hurry.notify_all();
-        self.published.notify_all();
+        self.tell_published();
     }
 
-    /// Commits groups until the ledger closes and nothing waits.
+    /// Commits groups until the ledger closes and nothing waits. Where the log takes several at once, they are finished in their order by
+    /// a thread of their own.
     fn run_commits(&self, committer: &mut Committer) {
+        match committer.log.in_flight_max() {
+            0 => self.commit_groups(committer, |group, commit| self.finish(&group, commit)),
+            in_flight => std::thread::scope(|scope| {
+                let (begun, finishing) = std::sync::mpsc::sync_channel(in_flight);
+                scope.spawn(move || self.finish_in_order(&finishing));
+                // Should that thread be gone, it has panicked, and the scope says so.
+                self.commit_groups(committer, |group, commit| drop(begun.send((group, commit))));
+                drop(begun);
+            }),
+        }
+        lock(&self.state).committed_all = true;
+        self.grown.notify_all();
+        self.hurry.notify_all();
+    }
+
+    /// Waits for groups that are on their way. After one that failed none is acknowledged: a record counts only with all before it.
+    fn finish_in_order(&self, begun: &Receiver<(Vec<Arc<Submission>>, Commit)>) {
+        for (group, mut commit) in begun {
+            let durable = match (&lock(&self.state).stopped, commit.durable.take()) {
+                (Some(reason), _) => Err(reason.clone()),
+                (None, Some(wait)) => Ok(wait),
+                (None, None) => Ok(Box::new(|| Ok(())) as Durable),
+            };
+            match durable.and_then(|wait| wait().map_err(|error| one_line(&error))) {
+                Ok(()) => self.finish(&group, commit),
+                Err(reason) => {
+                    self.stop(reason.clone());
+                    group.iter().for_each(|submission| submission.fail(Failure::Stopped(reason.clone())));
+                }
+            }
+        }
+    }
+
+    fn commit_groups(&self, committer: &mut Committer, begun: impl Fn(Vec<Arc<Submission>>, Commit)) {
         while let Some(group) = self.next_group() {
             let (stopped, full, covered) = {
                 let state = lock(&self.state);
@@ -89,7 +129,7 @@ impl Shared {
                 continue;
             }
             match committer.commit(&self.streams, &group, covered, self.clock.now()) {
-                Ok(commit) => self.finish(&group, commit),
+                Ok(commit) => begun(group, commit),
                 Err(CommitError::Full(error)) => {
                     let reason = one_line(&error);
                     tracing::warn!(ledger = self.origin, reason, "appends are refused");
@@ -102,9 +142,6 @@ impl Shared {
                 }
             }
         }
-        lock(&self.state).committed_all = true;
-        self.grown.notify_all();
-        self.hurry.notify_all();
     }
 
     /// Everything that waits, up to a group's limit; waits for the first, and while publishing is too far behind.
@@ -119,7 +156,9 @@ impl Shared {
             if queue.closing {
                 return None;
             }
+            queue.committer_asleep = true;
             queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.committer_asleep = false;
         }
         let mut group = Vec::new();
         let mut room = 0;
@@ -132,31 +171,27 @@ impl Shared {
             group.extend(queue.waiting.pop_front());
         }
         queue.bytes -= room;
+        let blocked = std::mem::take(&mut queue.blocked);
         drop(queue);
-        self.drained.notify_all();
+        wake(blocked);
         Some(group)
     }
 
     /// The group is durable: say so.
-    pub(super) fn finish(&self, group: &[Arc<Submission>], Commit { written, answers }: Commit) {
-        let moved: Vec<(&StreamId, Position)> = {
-            let streams = lock(&self.streams);
-            let moved = |submission: &'_ Arc<Submission>| streams.position(submission.stream());
-            group.iter().filter_map(|submission| Some((submission.stream(), moved(submission)?))).collect()
-        };
+    pub(super) fn finish(&self, group: &[Arc<Submission>], Commit { written, answers, moved, .. }: Commit) {
         let grown = !written.is_empty();
         let mut state = lock(&self.state);
         state.extend(written);
         for (stream, position) in moved {
-            match state.positions.get_mut(stream) {
+            match state.positions.get_mut(&stream) {
                 Some(before) => *before = position,
-                None => drop(state.positions.insert(stream.clone(), position)),
+                None => drop(state.positions.insert(stream, position)),
             }
         }
         drop(state);
-        for (submission, answer) in group.iter().zip(answers) {
-            submission.answer(answer);
-        }
+        // First all answers, then all wake-ups: who is woken finds its answer, and no lock that anybody holds.
+        let answered = group.iter().zip(answers).filter_map(|(submission, answer)| submission.answer(answer));
+        wake(answered.collect::<Vec<_>>());
         if grown {
             self.grown.notify_all();
         }
@@ -167,11 +202,15 @@ impl Shared {
         let mut pace = Pace::default();
         while let Some(records) = self.next_unpublished(&pace) {
             let started = Instant::now();
-            match integrator.publish(&records, false, self.clock.now()) {
+            match integrator.publish(records.records(), false, self.clock.now()) {
                 Ok(checkpoint) => {
-                    let mut state = lock(&self.state);
-                    state.publish(checkpoint);
-                    state.full = None;
+                    drop(records);
+                    let given_up = {
+                        let mut state = lock(&self.state);
+                        state.full = None;
+                        state.publish(checkpoint)
+                    };
+                    drop(given_up);
                 }
                 Err(PublishError::Io(error)) if is_full(&error) => {
                     // Room was missing to make a file: nothing that was there is in doubt.
@@ -193,29 +232,37 @@ impl Shared {
                     break;
                 }
             }
-            self.published.notify_all();
+            self.tell_published();
             pace = Pace { started: Some(started), took: started.elapsed() };
         }
         let mut state = lock(&self.state);
         let clean = state.stopped.is_none() && state.published.size.0 == state.durable;
         state.finished = true;
         drop(state);
-        if clean {
+        // Whoever takes over goes on with the log as it is.
+        if clean && !self.is_handing_over() {
             // Every record is in a tile. Should either of these fail, nothing is lost: the segments are read again and found covered.
             let checkpoint = lock(&self.state).published.clone();
             if let Err(error) = self.keep(&checkpoint) {
                 tracing::warn!(ledger = self.origin, reason = one_line(&error), "the last checkpoint was not kept");
             }
-            if let Err(error) = wal::clear(&*self.disk) {
+            if let Err(error) = self.store.clear_log() {
                 tracing::warn!(ledger = self.origin, reason = one_line(&error), "the write-ahead log was not removed");
             }
         }
         self.grown.notify_all();
+        self.tell_published();
+    }
+
+    /// Wakes all who wait for a checkpoint: there is another one, or there will be none.
+    fn tell_published(&self) {
         self.published.notify_all();
+        let wakers = std::mem::take(&mut lock(&self.state).checkpoint_wakers);
+        wake(wakers);
     }
 
     /// Records to be published now; `None` when there will be no more.
-    fn next_unpublished(&self, pace: &Pace) -> Option<Vec<Written>> {
+    fn next_unpublished(&self, pace: &Pace) -> Option<Unpublished> {
         let mut state = lock(&self.state);
         loop {
             if state.stopped.is_some() {
