@@ -134,6 +134,14 @@ impl KeyFolder {
         self.fleet
     }
 
+    /// Whether there is a checkpoints' key: then there may be a ledger, though its folder shows none.
+    ///
+    /// # Errors
+    /// [`KeysError::Disk`].
+    pub fn has_ledger_key(&self) -> Result<bool, KeysError> {
+        Ok(files::read_optional(&self.path.join(LEDGER_FILE))?.is_some())
+    }
+
     /// Makes the keys that are missing, each durable before the next, and reads them. Only before there is a ledger.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 //!
 //! The bytes on disk are C2SP tlog-tiles; `ledger/FORMAT.md` describes them, and `ledger/vectors/` holds examples. Feature `read` is
 //! all that a verifier needs: the tree, tiles, signed notes, checkpoints, proofs, a ledger's directory. It opens files for reading
-//! and does nothing else to the world. Feature `write` adds the one writer of a ledger and the producer's side of a stream.
+//! and does nothing else to the world. Feature `vault` opens encrypted values and blobs. Feature `write` adds the one writer of a ledger and the producer's side of a stream.
 #![forbid(unsafe_code)]
 
 pub mod beside;
+pub mod blob;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod dir;
@@ -29,6 +30,8 @@ pub mod index;
 mod integrate;
 #[cfg(feature = "write")]
 pub mod keys;
+#[cfg(feature = "write")]
+pub mod local;
 pub mod mldsa;
 pub mod note;
 pub mod policy;
@@ -37,17 +40,23 @@ pub mod producer;
 pub mod proof;
 #[cfg(feature = "write")]
 pub mod random;
+#[cfg(feature = "s3")]
+mod s3;
 #[cfg(feature = "write")]
 mod store;
 #[cfg(feature = "write")]
 mod streams;
 pub mod tile;
 pub mod tree;
+#[cfg(feature = "vault")]
+pub mod vault;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod vectors;
 pub mod volume;
 #[cfg(feature = "write")]
 mod wal;
+#[cfg(feature = "write")]
+pub mod witness;
 #[cfg(feature = "write")]
 pub mod writer;
