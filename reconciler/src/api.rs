@@ -32,7 +32,7 @@ use crate::signal::Signal;
 /// Largest join request, bytes.
 pub const JOIN_BODY_LEN_MAX: usize = 64 * 1024;
 /// Most appends that wait for the disk at once; further ones wait for their turn.
-pub const APPENDS_AT_ONCE_MAX: usize = 64;
+pub const APPENDS_AT_ONCE_MAX: usize = 256;
 
 /// What the handlers share.
 pub struct Api {

@@ -27,6 +27,8 @@ use crate::step::one_line;
 
 /// The volume that this version writes.
 const VOLUME: u64 = 1;
+/// Longest body whose records are read on a thread of the runtime, bytes: tens of microseconds.
+const READ_HERE_MAX: usize = 32 << 10;
 /// How long a join waits for its own record to be seen.
 const FOLD_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -147,24 +149,25 @@ pub(super) async fn append(
         let hint = "send fewer records at once";
         Refused::new(status, format!("the records were not read: {}", error.body_text()), Some(hint))
     })?;
-    let records = lines(&body)?;
     // Held until the records are durable. Who waits here has not yet been promised anything.
-    let turn =
-        Arc::clone(&api.appends).acquire_owned().await.map_err(|_| Refused::trouble("the control plane stops"))?;
-    let appended = blocking(move || {
-        let _turn = turn;
-        api.ledger.append(&stream, records).map_err(|error| refuse_append(&error))
-    });
-    let appended = appended.await??;
+    let _turn = api.appends.acquire().await.map_err(|_| Refused::trouble("the control plane stops"))?;
+    let submit = {
+        let (ledger, body) = (api.ledger.clone(), body.clone());
+        move || lines(&body).map(|records| ledger.submit(&stream, records.into_iter()))
+    };
+    // Few records are read sooner than a thread is woken; many would keep this one from everybody else.
+    let pending = if body.len() <= READ_HERE_MAX { submit() } else { blocking(submit).await? };
+    let appended = pending?.await.map_err(|error| refuse_append(&error))?;
     Ok(Json(AppendAnswer { sequence: appended.sequence, volume: VOLUME, index: appended.index }))
 }
 
-fn lines(body: &[u8]) -> Result<Vec<Vec<u8>>, Refused> {
+/// The records of a body, one per line.
+fn lines(body: &[u8]) -> Result<Vec<&[u8]>, Refused> {
     let body = body.strip_suffix(b"\n").unwrap_or(body);
     if body.is_empty() {
         return Err(Refused::bad("the body holds no record: expected one record per line"));
     }
-    let records: Vec<Vec<u8>> = body.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let records: Vec<&[u8]> = body.split(|byte| *byte == b'\n').collect();
     if records.len() > APPEND_RECORDS_MAX {
         let error = format!("{} records in one request; at most {APPEND_RECORDS_MAX} are taken", records.len());
         return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, error, Some("send fewer records at once")));
