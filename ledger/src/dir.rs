@@ -25,6 +25,8 @@ use crate::tree::{self, ProofError, TreeError};
 pub const RELEASE_FILE_LEN_MAX: u64 = 32 << 20;
 /// The newest checkpoint's file.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
+/// The newest checkpoint that meets the witness policy, where there is one.
+pub const COSIGNED_FILE: &str = "cosigned";
 
 /// Why a ledger's directory could not be read.
 #[derive(Debug, Error)]

@@ -32,6 +32,10 @@ pub(crate) fn signer() -> NoteSigner {
     NoteSigner::new("test/1", SigningKey::from_bytes(&[1; 32])).unwrap()
 }
 
+pub(crate) fn root_signer() -> NoteSigner {
+    NoteSigner::new("test/root", SigningKey::from_bytes(&[2; 32])).unwrap()
+}
+
 pub(crate) fn opened() -> LedgerOpened {
     LedgerOpened {
         name: "test".into(),
@@ -107,9 +111,15 @@ pub(crate) fn capabilities(number: u64) -> Draft {
 
 /// Checks everything that a checkpoint of the ledger in `root` determines, from bytes alone, and returns the records.
 pub(crate) fn check(root: &Path) -> Vec<Vec<u8>> {
-    let dir = LedgerDir::open(root).unwrap();
-    let keys = [signer().verifier().clone()];
-    let checkpoint = Checkpoint::verify(&dir.checkpoint_bytes().unwrap(), "test/1", &keys).unwrap();
+    check_volume(root, 1, &signer())
+}
+
+/// [`check`] of one volume, all of whose checkpoints are signed by one key.
+pub(crate) fn check_volume(root: &Path, volume: u64, signer: &NoteSigner) -> Vec<Vec<u8>> {
+    let dir = LedgerDir::open(&root.join(crate::volume::folder(volume))).unwrap();
+    let origin = crate::volume::origin("test", volume);
+    let keys = [signer.renamed(&origin).unwrap().verifier().clone()];
+    let checkpoint = Checkpoint::verify(&dir.checkpoint_bytes().unwrap(), &origin, &keys).unwrap();
     let mut frontier = Frontier::new();
     let mut roots = HashMap::from([(TreeSize(0), frontier.root())]);
     let mut records = Vec::new();
@@ -153,13 +163,16 @@ pub(crate) fn check(root: &Path) -> Vec<Vec<u8>> {
             }
         } else if let Some(size) = file.strip_prefix("checkpoints/") {
             let size = TreeSize(size.parse().unwrap());
-            let kept = Checkpoint::verify(&dir.numbered_bytes(size).unwrap(), "test/1", &keys).unwrap();
+            let kept = Checkpoint::verify(&dir.numbered_bytes(size).unwrap(), &origin, &keys).unwrap();
             assert_eq!(kept.size, size);
             if size <= checkpoint.size {
                 assert_eq!(kept.root, roots[&size]);
             }
         } else {
-            assert!(["checkpoint", "lock"].contains(&&*file) || file.starts_with("wal/"), "{file} is not a ledger's");
+            let known = ["checkpoint", "lock"].contains(&&*file)
+                || file.starts_with("wal/")
+                || (volume == 1 && file.starts_with("volume/"));
+            assert!(known, "{file} is not a ledger's");
         }
     }
     let reader = TileHashes::new(checkpoint.size, |tile| dir.hashes(tile));
@@ -173,7 +186,8 @@ pub(crate) fn check(root: &Path) -> Vec<Vec<u8>> {
 
 /// Every stream's records have rising sequences, and the ledger's own are chained without a gap.
 fn check_streams(records: &[Vec<u8>]) {
-    let mut own = (Sequence(0), Digest::ZERO);
+    let first = Record::parse(&records[0]).unwrap();
+    let mut own = (first.sequence, first.prevdigest);
     let mut last: HashMap<StreamId, Sequence> = HashMap::new();
     for bytes in records {
         let record = Record::parse(bytes).unwrap();

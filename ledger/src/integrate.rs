@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dir::{CHECKPOINT_FILE, numbered_path};
 use crate::durable::NewFile;
-use crate::note::NoteSigner;
+use crate::note::{Note, NoteSigner, VerifierKey};
 use crate::store::{Store, StoreError};
 use crate::streams::Written;
 use crate::tile::{
@@ -94,6 +94,13 @@ pub enum EdgeError {
     },
 }
 
+impl EdgeError {
+    /// A key that stands in the records is none.
+    pub(crate) fn from_note(error: crate::note::NoteError) -> EdgeError {
+        EdgeError::Checkpoint(CheckpointError::Note(error))
+    }
+}
+
 fn damaged(first: &Option<RecordIndex>) -> String {
     first.map_or_else(String::new, |index| format!("; record {index} is the first that differs from `tile/0/`"))
 }
@@ -151,26 +158,23 @@ impl Integrator {
         Integrator { store, signer, edge: Edge::default(), kept_at: None }
     }
 
-    /// Takes up the ledger that `checkpoint` covers. Every record is read, handed to `each`, and hashed: nothing is built upon
-    /// unless all records hash to the root that this ledger's key signed.
+    /// Takes up the volume that `checkpoint` covers. Every record is read, handed to `each`, and hashed. Nothing is to be built upon
+    /// before [`Recovered::check`]: which key had to sign is in the records.
     ///
     /// # Errors
-    /// [`EdgeError`], or what `each` says.
+    /// [`EdgeError`].
     pub(crate) fn recover<E: From<EdgeError>>(
         store: Arc<dyn Store>,
-        signer: NoteSigner,
         checkpoint: &[u8],
         mut each: impl FnMut(RecordIndex, &[u8], Digest) -> Result<(), E>,
-    ) -> Result<(Integrator, PublishedCheckpoint), E> {
-        let keys = [signer.verifier().clone()];
-        let Checkpoint { size, root, .. } =
-            Checkpoint::verify(checkpoint, signer.verifier().name(), &keys).map_err(EdgeError::from)?;
+    ) -> Result<Recovered<E>, EdgeError> {
+        let (Checkpoint { origin, size, root }, note) = Checkpoint::parse(checkpoint)?;
         let mut edge = Edge::default();
         let mut refused = None;
         for number in 0..size.0.div_ceil(TILE_WIDTH) {
             let tile = TileId::in_tree(TileKind::Entries, number, size).expect("invariant: the tree has this bundle");
             let (held, bytes) = read_tile(&*store, tile)?;
-            let records = decode_entries(held, &bytes).map_err(EdgeError::from)?;
+            let records = decode_entries(held, &bytes)?;
             for record in records.into_iter().take(usize::from(tile.width())) {
                 let leaf = Digest::leaf(record);
                 if refused.is_none() {
@@ -179,21 +183,23 @@ impl Integrator {
                 edge.push(record, leaf, &mut |_, _| {});
             }
         }
-        // Damage is the better explanation for a record that makes no sense.
-        if edge.tree.root() != root {
-            let first = first_damaged(&*store, size);
-            return Err(EdgeError::Root { size, expected: root, actual: edge.tree.root(), first }.into());
-        }
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
         let published = PublishedCheckpoint { bytes: checkpoint.to_vec(), size, root };
-        Ok((Integrator { store, signer, edge, kept_at: None }, published))
+        Ok(Recovered { store, edge, origin, note, published, refused })
     }
 
-    /// How many records are published.
-    pub(crate) fn size(&self) -> TreeSize {
-        self.edge.size()
+    /// Goes on with another key: every checkpoint from here on is signed by it.
+    pub(crate) fn sign_with(&mut self, signer: NoteSigner) {
+        self.signer = signer;
+    }
+
+    /// The key that checkpoints are signed with.
+    pub(crate) fn signer(&self) -> &NoteSigner {
+        &self.signer
+    }
+
+    /// The name under which checkpoints are signed.
+    pub(crate) fn origin(&self) -> &str {
+        self.signer.verifier().name()
     }
 
     /// Publishes the records that follow the published ones. They are durable in the write-ahead log; `keep` asks for a
@@ -202,9 +208,9 @@ impl Integrator {
     /// # Errors
     /// [`PublishError`]: nothing changed for the integrator; any of the files may be there. Calling again with at least these
     /// records is safe.
-    pub(crate) fn publish(
+    pub(crate) fn publish<'a>(
         &mut self,
-        records: &[Written],
+        records: impl IntoIterator<Item = &'a Written>,
         keep: bool,
         now: Timestamp,
     ) -> Result<PublishedCheckpoint, PublishError> {
@@ -268,6 +274,51 @@ impl Integrator {
         }
         self.edge = edge;
         Ok(PublishedCheckpoint { bytes, size, root: checkpoint.root })
+    }
+}
+
+/// A volume whose records were read, and whose checkpoint was not checked yet.
+pub(crate) struct Recovered<E> {
+    store: Arc<dyn Store>,
+    edge: Edge,
+    origin: String,
+    note: Note,
+    published: PublishedCheckpoint,
+    refused: Option<E>,
+}
+
+impl<E: From<EdgeError>> Recovered<E> {
+    /// How many records the checkpoint covers.
+    pub(crate) fn size(&self) -> TreeSize {
+        self.published.size
+    }
+
+    /// Nothing is built upon unless all records hash to the root that `keys` signed for `origin`: the key that was in force.
+    ///
+    /// # Errors
+    /// [`EdgeError`], or what was said about a record.
+    pub(crate) fn check(
+        self,
+        origin: &str,
+        keys: &[VerifierKey],
+        signer: NoteSigner,
+    ) -> Result<(Integrator, PublishedCheckpoint), E> {
+        let Recovered { store, edge, origin: actual, note, published, refused } = self;
+        note.verify(keys).map_err(CheckpointError::from).map_err(EdgeError::from)?;
+        if actual != origin {
+            let error = CheckpointError::Origin { expected: origin.to_owned(), actual };
+            return Err(EdgeError::from(error).into());
+        }
+        // Damage is the better explanation for a record that makes no sense.
+        if edge.tree.root() != published.root {
+            let first = first_damaged(&*store, published.size);
+            let (size, expected, actual) = (published.size, published.root, edge.tree.root());
+            return Err(EdgeError::Root { size, expected, actual, first }.into());
+        }
+        match refused {
+            Some(refused) => Err(refused),
+            None => Ok((Integrator { store, signer, edge, kept_at: None }, published)),
+        }
     }
 }
 

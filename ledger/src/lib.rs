@@ -41,7 +41,7 @@ pub mod proof;
 #[cfg(feature = "write")]
 pub mod random;
 #[cfg(feature = "s3")]
-mod s3;
+pub mod s3;
 #[cfg(feature = "write")]
 mod store;
 #[cfg(feature = "write")]
@@ -53,6 +53,8 @@ pub mod vault;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod vectors;
+#[cfg(feature = "write")]
+pub mod view;
 pub mod volume;
 #[cfg(feature = "write")]
 mod wal;

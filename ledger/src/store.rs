@@ -12,9 +12,11 @@ use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::RecordIndex;
 use thiserror::Error;
 
-use crate::disk::{Disk, LockGuard};
+use crate::dir::{CHECKPOINT_FILE, COSIGNED_FILE};
+use crate::disk::{Below, Disk, LockGuard};
 use crate::durable::{self, Folders, NewFile};
 use crate::streams::Written;
+use crate::volume;
 use crate::wal::{self, Replay, Wal, WalError};
 
 /// The file whose lock the one writer of a directory holds.
@@ -59,6 +61,14 @@ pub(crate) trait Store: Send + Sync {
 
     /// Begins an empty log whose first record is `next`; the one before was forgotten.
     fn start_log(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Log>, WalError>;
+
+    /// The store of volume `volume`, from 2, where this one's root is the ledger's. `make`: its folder is made, durable. The lock of the
+    /// ledger's root is that of all its volumes.
+    fn volume(&self, volume: u64, make: bool) -> io::Result<Arc<dyn Store>>;
+
+    /// Removes a volume, where this store's root is the ledger's: its checkpoint first, so that what a crash leaves is no volume any
+    /// more, and removing it again goes on.
+    fn remove_volume(&self, volume: u64) -> io::Result<()>;
 }
 
 /// A log that is read after a crash.
@@ -155,14 +165,61 @@ impl Store for DirStore {
     }
 
     fn clear_log(&self) -> Result<(), WalError> {
-        self.disk
-            .create_folder(wal::WAL_FOLDER)
-            .map_err(|source| WalError::Io { action: "make", path: wal::WAL_FOLDER.to_owned(), source })?;
+        self.disk.create_folder(wal::WAL_FOLDER).map_err(|source| WalError::Io {
+            action: "make",
+            path: wal::WAL_FOLDER.to_owned(),
+            source,
+        })?;
         wal::clear(&*self.disk)
     }
 
     fn start_log(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Log>, WalError> {
         Ok(Box::new(Wal::start(self.disk.clone(), origin, self.segment_len, next)?))
+    }
+
+    fn volume(&self, volume: u64, make: bool) -> io::Result<Arc<dyn Store>> {
+        let folder = volume::folder(volume);
+        if make {
+            self.with_folders(|disk, folders| folders.ensure(disk, &folder))?;
+        }
+        Ok(Arc::new(DirStore::new(Arc::new(Below::new(self.disk.clone(), folder)), self.segment_len)))
+    }
+
+    fn remove_volume(&self, volume: u64) -> io::Result<()> {
+        let root = volume::folder(volume);
+        for file in [CHECKPOINT_FILE, COSIGNED_FILE] {
+            remove_all(&*self.disk, &volume::path(volume, file))?;
+        }
+        if self.disk.list(&root).is_ok() {
+            // What a crash leaves behind this has no checkpoint: it is not taken for a volume.
+            self.disk.sync_folder(&root)?;
+        }
+        if volume > 1 {
+            remove_all(&*self.disk, &root)?;
+            return match self.disk.sync_folder(volume::VOLUME_FOLDER) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                synced => synced,
+            };
+        }
+        for folder in ["tile", "checkpoints", wal::WAL_FOLDER] {
+            remove_all(&*self.disk, folder)?;
+        }
+        self.disk.sync_folder("")
+    }
+}
+
+/// Removes a file, or a folder with everything in it. Where there is nothing, so be it.
+fn remove_all(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    let absent = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    match disk.list(path) {
+        Ok(names) => {
+            names.iter().try_for_each(|name| remove_all(disk, &format!("{path}/{name}")))?;
+            absent(disk.remove_folder(path))
+        }
+        Err(_) => absent(disk.remove(path)),
     }
 }
 

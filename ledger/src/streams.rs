@@ -5,18 +5,19 @@
 //! repeat is answered with its first index. What is true of one record without its stream, its form and its leaf hash, is
 //! found out by [`Incoming::read`] on the caller's thread.
 //!
-//! State is rebuilt by [`Streams::replay`] from the ledger's records. Per stream it is bounded, but for 24 bytes per `foreignid`: these must
-//! stay unique for ever.
+//! State is rebuilt by [`Streams::replay`] from the volume's records. Per stream it is bounded, but for 24 bytes per `foreignid`: these
+//! are unique over the volume and the one before. What goes from one volume to the next is in `streams/volumes.rs`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use cairn_schemas::data::{
-    LedgerOpened, NodeJoined, StreamForked, StreamGap, StreamHead, StreamOpened, StreamRejected,
+    LedgerClosed, LedgerFrozen, LedgerKeyRotated, LedgerOpened, LedgerWitnessesChanged, NodeJoined, StreamForked,
+    StreamGap, StreamHead, StreamOpened, StreamRejected, VolumeReason,
 };
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{NodeId, RecordIndex, Sequence, StreamId};
+use cairn_schemas::ids::{NodeId, RecordIndex, Sequence, StreamId, TreeSize};
 use cairn_schemas::outline::Outline;
 use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::time::Timestamp;
@@ -25,8 +26,14 @@ use ed25519_dalek::VerifyingKey;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::checkpoint::Checkpoint;
 use crate::head;
 use crate::producer::Chain;
+use crate::volume::Place;
+
+mod volumes;
+
+pub(crate) use volumes::Ended;
 
 /// The highest sequence of a stream.
 pub const SEQUENCE_MAX: u64 = cairn_schemas::ids::INTEGER_MAX;
@@ -99,8 +106,8 @@ pub enum Refusal {
 pub(crate) enum Outcome {
     /// It stands at this index.
     Taken(RecordIndex),
-    /// It stood there before.
-    Repeat(RecordIndex),
+    /// It stood there before, in this volume or an earlier one.
+    Repeat(Place),
     /// It is invalid; its `stream.rejected` stands at this index.
     Rejected(RecordIndex, String),
 }
@@ -122,8 +129,9 @@ pub struct Position {
     pub sequence: Sequence,
     /// Its record's leaf hash (of the bytes that were refused, where the record was invalid).
     pub leaf: Digest,
-    /// Its record's index (of the `stream.rejected`, where the record was invalid).
-    pub index: RecordIndex,
+    /// Its record's place (of the `stream.rejected`, where the record was invalid). `None`: it stands in an earlier volume, and where
+    /// exactly is not remembered.
+    pub place: Option<Place>,
 }
 
 /// A record that asks to be taken, read as far as it can be without its stream.
@@ -166,15 +174,15 @@ struct Envelope<'a> {
 
 impl Incoming {
     /// Reads a record that came for `stream`. Costly: runs on the caller's thread, outside every lock.
-    pub(crate) fn read(stream: &StreamId, bytes: Vec<u8>) -> Incoming {
-        let leaf = Digest::leaf(&bytes);
-        let (claimed, content) = match Outline::read(&bytes) {
+    pub(crate) fn read(stream: &StreamId, bytes: &[u8]) -> Incoming {
+        let leaf = Digest::leaf(bytes);
+        let (claimed, content) = match Outline::read(bytes) {
             Ok(record) if record.stream != *stream => (
                 None,
                 Err(format!("attribute \"source\" names stream {}, and the record came for {stream}", record.stream)),
             ),
             Ok(record) => (Some(record.sequence), read_content(record)),
-            Err(error) => (claimed_sequence(stream, &bytes), Err(error.one_line())),
+            Err(error) => (claimed_sequence(stream, bytes), Err(error.one_line())),
         };
         Incoming { bytes: bytes.into(), leaf, claimed, content }
     }
@@ -219,9 +227,14 @@ struct Producer {
 struct Stream {
     producer: Producer,
     opened: RecordIndex,
-    /// The last records, oldest first; never empty.
+    /// Where it stood when the volume began, if it is older than that. Records up to here stand in an earlier volume.
+    carried: Option<(Sequence, Digest)>,
+    /// The last records, oldest first; never empty but in a stream that was carried over. Those of an earlier volume are of the one
+    /// directly before.
     recent: VecDeque<Recent>,
     foreignids: HashMap<[u8; 16], RecordIndex>,
+    /// Those of the volume before.
+    foreignids_before: HashMap<[u8; 16], RecordIndex>,
     forks_noted: HashSet<(Sequence, Digest)>,
 }
 
@@ -233,8 +246,16 @@ struct Recent {
 }
 
 impl Stream {
-    fn last(&self) -> Recent {
-        *self.recent.back().expect("invariant: a stream has its first record")
+    /// The last sequence, and its leaf hash.
+    fn last(&self) -> (Sequence, Digest) {
+        let recent = self.recent.back().map(|recent| (recent.sequence, recent.leaf));
+        recent.or(self.carried).expect("invariant: a stream has its first record, or was carried over")
+    }
+
+    /// Where a remembered record stands; `volume` is the one that these rules are of.
+    fn place(&self, recent: Recent, volume: u64) -> Place {
+        let earlier = self.carried.is_some_and(|(last, _)| recent.sequence <= last);
+        Place { volume: volume - u64::from(earlier), index: recent.index }
     }
 
     fn push(&mut self, recent: Recent) {
@@ -250,11 +271,24 @@ impl Stream {
 }
 
 /// Records of a stream that are older than what is remembered, found by a walk over the ledger.
-pub(crate) type History = HashMap<Sequence, (RecordIndex, Digest)>;
+pub(crate) type History = HashMap<Sequence, (Place, Digest)>;
 
 /// The state of all streams.
 #[derive(Debug)]
 pub(crate) struct Streams {
+    /// The volume's record 0, without what it takes over.
+    opened: Box<LedgerOpened>,
+    /// How many `ledger.carried` must follow.
+    carried_left: u64,
+    /// The volume's `ledger.keyrotated` records.
+    rotated: Vec<(RecordIndex, LedgerKeyRotated)>,
+    /// The witness policy in force.
+    witnesses: Option<String>,
+    ended: Option<Ended>,
+    /// The size of the volume before, and why it ended.
+    previous: Option<(TreeSize, VolumeReason)>,
+    /// The time of record 0.
+    began: Timestamp,
     own: Chain,
     control: NodeId,
     nodes: HashMap<NodeId, Producer>,
@@ -271,15 +305,33 @@ impl Streams {
         let mut streams = Streams::empty(opened)?;
         let sealed = streams.own.seal(Draft::new(opened), now).map_err(|error| error.to_string())?;
         streams.next = RecordIndex(1);
+        streams.began = now;
         Ok((streams, (sealed.bytes.into(), sealed.leaf)))
     }
 
     fn empty(opened: &LedgerOpened) -> Result<Streams, String> {
         let key = head::parse_key(&opened.control_key).map_err(|error| error.to_string())?;
+        let previous = opened.previous.as_ref().map(|previous| {
+            let checkpoint = Checkpoint::parse(previous.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
+            Ok::<_, String>((checkpoint.0.size, previous.reason))
+        });
+        let previous = previous.transpose()?;
         let control = opened.control_node.clone();
         let nodes = HashMap::from([(control.clone(), Producer { role: Role::Control, key })]);
-        let own = Chain::new(StreamId::ledger());
-        Ok(Streams { own, control, nodes, streams: HashMap::new(), next: RecordIndex(0) })
+        Ok(Streams {
+            opened: Box::new(LedgerOpened { previous: None, ..opened.clone() }),
+            carried_left: 0,
+            rotated: Vec::new(),
+            witnesses: opened.witnesses.clone(),
+            ended: None,
+            previous,
+            began: Timestamp::default(),
+            own: Chain::new(StreamId::ledger()),
+            control,
+            nodes,
+            streams: HashMap::new(),
+            next: RecordIndex(0),
+        })
     }
 
     /// The index of the next record.
@@ -289,8 +341,20 @@ impl Streams {
 
     /// Where a stream stands.
     pub(crate) fn position(&self, stream: &StreamId) -> Option<Position> {
-        let Recent { sequence, index, leaf } = self.streams.get(stream)?.last();
-        Some(Position { sequence, leaf, index })
+        let stream = self.streams.get(stream)?;
+        let (sequence, leaf) = stream.last();
+        let place = stream.recent.back().map(|recent| stream.place(*recent, self.volume()));
+        Some(Position { sequence, leaf, place })
+    }
+
+    /// The control plane.
+    pub(crate) fn control(&self) -> &NodeId {
+        &self.control
+    }
+
+    /// What a node that has joined may write, and its key.
+    pub(crate) fn joined(&self, node: &NodeId) -> Option<(Role, VerifyingKey)> {
+        self.nodes.get(node).map(|producer| (producer.role, producer.key))
     }
 
     /// Every stream but the ledger's own.
@@ -299,17 +363,29 @@ impl Streams {
     }
 
     /// The record of a stream that has this `foreignid`.
-    pub(crate) fn foreign(&self, stream: &StreamId, foreignid: &str) -> Option<RecordIndex> {
-        self.streams.get(stream)?.foreignids.get(&short(foreignid)).copied()
+    pub(crate) fn foreign(&self, stream: &StreamId, foreignid: &str) -> Option<Place> {
+        let (stream, short, volume) = (self.streams.get(stream)?, short(foreignid), self.volume());
+        let here = stream.foreignids.get(&short).map(|index| Place { volume, index: *index });
+        here.or_else(|| stream.foreignids_before.get(&short).map(|index| Place { volume: volume - 1, index: *index }))
     }
 
-    /// The sequences among `incoming` that are older than what is remembered, and the record from which a walk must look for them.
-    pub(crate) fn forgotten(&self, stream: &StreamId, incoming: &[Incoming]) -> Option<(RecordIndex, Vec<Sequence>)> {
+    /// The sequences among `incoming` that are older than what is remembered, and the place from which a walk must look for them: the
+    /// stream's beginning, or the beginning of the ledger, for all that is known here.
+    pub(crate) fn forgotten(&self, stream: &StreamId, incoming: &[Incoming]) -> Option<(Place, Vec<Sequence>)> {
         let stream = self.streams.get(stream)?;
-        let oldest = stream.recent.front()?.sequence;
+        let oldest = match (stream.recent.front(), stream.carried) {
+            (Some(recent), _) => recent.sequence,
+            (None, Some((last, _))) => last.next(),
+            (None, None) => return None,
+        };
         let sequences: Vec<Sequence> =
             incoming.iter().filter_map(|record| record.claimed).filter(|sequence| *sequence < oldest).collect();
-        (!sequences.is_empty()).then_some((stream.opened, sequences))
+        let from = if stream.carried.is_some() {
+            Place::start_of(1)
+        } else {
+            Place { volume: self.volume(), index: stream.opened }
+        };
+        (!sequences.is_empty()).then_some((from, sequences))
     }
 
     /// Decides about one record. What must be written, the record or what stands in its place and what is noted about it, goes to `out`.
@@ -322,40 +398,41 @@ impl Streams {
         out: &mut Vec<Written>,
     ) -> Result<Outcome, Refusal> {
         let Some(stream) = self.streams.get(id) else { return self.open(id, incoming, out) };
-        let last = stream.last();
+        let volume = self.volume();
+        let (last, last_leaf) = stream.last();
         let sequence = match incoming.claimed {
             Some(sequence) => sequence,
             // It does not say where it belongs. If its bytes were here before, it is a repeat; else it takes the next place.
             None => match stream.recent.iter().find(|recent| recent.leaf == incoming.leaf) {
-                Some(recent) => return Ok(Outcome::Repeat(recent.index)),
-                None => last.sequence.next(),
+                Some(recent) => return Ok(Outcome::Repeat(stream.place(*recent, volume))),
+                None => last.next(),
             },
         };
         if sequence.0 > SEQUENCE_MAX {
             return Err(Refusal::SequenceTooLarge { stream: id.clone(), sequence });
         }
-        if sequence <= last.sequence {
-            let found = stream.find(sequence).map(|recent| (recent.index, recent.leaf));
+        if sequence <= last {
+            let found = stream.find(sequence).map(|recent| (stream.place(recent, volume), recent.leaf));
             return match found.or_else(|| history.get(&sequence).copied()) {
-                Some((index, leaf)) if leaf == incoming.leaf => Ok(Outcome::Repeat(index)),
+                Some((place, leaf)) if leaf == incoming.leaf => Ok(Outcome::Repeat(place)),
                 Some((_, leaf)) => Err(self.fork(id, sequence, leaf, incoming.leaf, now, out)),
-                None => Err(Refusal::PassedOver { stream: id.clone(), sequence, last: last.sequence }),
+                None => Err(Refusal::PassedOver { stream: id.clone(), sequence, last }),
             };
         }
         let found = incoming.content.as_ref().map(|content| content.prevdigest);
-        if sequence == last.sequence.next() {
+        if sequence == last.next() {
             if let Ok(prevdigest) = found
-                && prevdigest != last.leaf
+                && prevdigest != last_leaf
             {
                 // Its producer has another record where we have this one. Which of both is right nobody here can say.
-                return Err(self.fork(id, last.sequence, last.leaf, prevdigest, now, out));
+                return Err(self.fork(id, last, last_leaf, prevdigest, now, out));
             }
         } else {
             let gap = StreamGap {
                 stream: id.clone(),
-                from: last.sequence.next(),
+                from: last.next(),
                 to: Sequence(sequence.0 - 1),
-                expected: last.leaf,
+                expected: last_leaf,
                 found: found.unwrap_or(Digest::ZERO),
             };
             self.note(Draft::new(&gap), now, out);
@@ -423,9 +500,10 @@ impl Streams {
             return Err(format!("type {} is not one that this producer may write", content.kind));
         }
         if let Some(foreignid) = &content.foreignid
-            && let Some(index) = stream.foreignids.get(&short(foreignid))
+            && let Some(place) = self.foreign(id, foreignid)
         {
-            return Err(format!("foreignid {foreignid:?} is that of record {index}"));
+            let earlier = if place.volume == self.volume() { "" } else { " of the volume before" };
+            return Err(format!("foreignid {foreignid:?} is that of record {}{earlier}", place.index));
         }
         match &content.special {
             Special::None => Ok(()),
@@ -483,8 +561,10 @@ impl Streams {
         let stream = Stream {
             producer,
             opened: first.index,
+            carried: None,
             recent: VecDeque::new(),
             foreignids: HashMap::new(),
+            foreignids_before: HashMap::new(),
             forks_noted: HashSet::new(),
         };
         self.streams.insert(id.clone(), stream);
@@ -505,17 +585,22 @@ impl Streams {
         Ok(())
     }
 
-    /// Begins to rebuild the state of a ledger, from its record 0.
+    /// Begins to rebuild the state of a volume, from its record 0.
     pub(crate) fn replay_first(bytes: &[u8]) -> Result<(Streams, LedgerOpened), ReplayError> {
         let refuse = |reason: String| ReplayError { index: RecordIndex(0), reason };
         let record = Record::parse(bytes).map_err(|error| refuse(error.one_line()))?;
-        if !record.stream.is_ledger() || record.sequence != Sequence(0) {
+        let opened: LedgerOpened = record.data_as().map_err(|error| refuse(error.one_line()))?;
+        if !record.stream.is_ledger() || (opened.previous.is_none() && record.sequence != Sequence(0)) {
             return Err(refuse("it does not open the stream `ledger`".into()));
         }
-        let opened: LedgerOpened = record.data_as().map_err(|error| refuse(error.one_line()))?;
         let mut streams = Streams::empty(&opened).map_err(refuse)?;
-        streams.own = Chain::resume(StreamId::ledger(), Sequence(1), Digest::leaf(bytes), 0, record.time);
+        if let Some(previous) = &opened.previous {
+            streams.carry(&previous.nodes, &previous.streams).map_err(refuse)?;
+            streams.carried_left = previous.carried;
+        }
+        streams.own = Chain::resume(StreamId::ledger(), record.sequence.next(), Digest::leaf(bytes), 0, record.time);
         streams.next = RecordIndex(1);
+        streams.began = record.time;
         Ok((streams, opened))
     }
 
@@ -554,10 +639,17 @@ impl Streams {
                         stream.forks_noted.insert((forked.sequence, forked.refused));
                     }
                 }
+                Some(
+                    kind @ (RecordType::LedgerCarried
+                    | RecordType::LedgerKeyRotated
+                    | RecordType::LedgerWitnessesChanged
+                    | RecordType::LedgerClosed
+                    | RecordType::LedgerFrozen),
+                ) => self.replay_own(kind, &parse()?, index).map_err(refuse)?,
                 _ => {}
             }
         } else if let Some(stream) = self.streams.get(&id) {
-            if envelope.sequence <= stream.last().sequence {
+            if envelope.sequence <= stream.last().0 {
                 return Err(refuse(format!("stream {id} is past sequence {}", envelope.sequence)));
             }
             self.apply(&id, recent, envelope.foreignid.as_deref());

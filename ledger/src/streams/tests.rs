@@ -36,7 +36,7 @@ impl Rules {
     }
 
     fn give_with(&mut self, stream: &StreamId, bytes: Vec<u8>, history: &History) -> Result<Outcome, Refusal> {
-        let incoming = Incoming::read(stream, bytes);
+        let incoming = Incoming::read(stream, &bytes);
         let before = self.written.len();
         let answer = self.streams.accept(stream, &incoming, history, at(3), &mut self.written);
         let room: usize =
@@ -86,6 +86,11 @@ impl Rules {
     }
 }
 
+/// A place in volume 1.
+fn here(index: u64) -> Place {
+    Place { volume: 1, index: RecordIndex(index) }
+}
+
 fn taken(index: u64) -> Result<Outcome, Refusal> {
     Ok(Outcome::Taken(RecordIndex(index)))
 }
@@ -100,11 +105,11 @@ fn records_that_follow_are_taken_and_repeats_get_their_first_index() {
     assert_eq!(rules.give(&stream, b.clone()), taken(6));
     assert_eq!(rules.give(&stream, head.clone()), taken(7));
     for (bytes, index) in [(a, 5), (b, 6), (head, 7)] {
-        assert_eq!(rules.give(&stream, bytes), Ok(Outcome::Repeat(RecordIndex(index))));
+        assert_eq!(rules.give(&stream, bytes), Ok(Outcome::Repeat(here(index))));
     }
     assert_eq!(rules.written.len(), 8);
     let position = rules.streams.position(&stream).unwrap();
-    assert_eq!((position.sequence, position.index, position.leaf), (Sequence(3), RecordIndex(7), sensor.chain.prev()));
+    assert_eq!((position.sequence, position.place, position.leaf), (Sequence(3), Some(here(7)), sensor.chain.prev()));
     rules.replayed();
 }
 
@@ -151,7 +156,7 @@ fn a_lost_disk_opens_a_new_stream_after_its_predecessor() {
     let before = Predecessor { stream: first.stream(), sequence: Sequence(0), digest: first.chain.prev() };
     let opening = second.opening(Some(before));
     assert_eq!(rules.give(&second.stream(), opening.clone()), taken(5));
-    assert_eq!(rules.give(&second.stream(), opening), Ok(Outcome::Repeat(RecordIndex(5))));
+    assert_eq!(rules.give(&second.stream(), opening), Ok(Outcome::Repeat(here(5))));
     // Opening it once more is not valid, and changes nothing else.
     let again = second.opening(None);
     let outcome = rules.give(&second.stream(), again).unwrap();
@@ -175,7 +180,7 @@ fn a_gap_is_taken_and_noted() {
     for late in [lost, lost_too] {
         assert!(matches!(rules.give(&stream, late), Err(Refusal::PassedOver { last: Sequence(3), .. })));
     }
-    assert_eq!(rules.give(&stream, after), Ok(Outcome::Repeat(RecordIndex(6))));
+    assert_eq!(rules.give(&stream, after), Ok(Outcome::Repeat(here(6))));
     let head = sensor.head();
     assert_eq!(rules.give(&stream, head), taken(7));
     rules.replayed();
@@ -245,7 +250,7 @@ fn an_invalid_record_is_replaced_and_the_stream_goes_on() {
         (stream.clone(), Sequence(1), Digest::leaf(&bad))
     );
     assert_eq!(&rejected.reason, reason);
-    assert_eq!(rules.give(&stream, bad.clone()), Ok(Outcome::Repeat(RecordIndex(5))));
+    assert_eq!(rules.give(&stream, bad.clone()), Ok(Outcome::Repeat(here(5))));
     // The producer's next record follows the bytes that it sent.
     sensor.chain = Chain::resume(stream.clone(), Sequence(2), Digest::leaf(&bad), 0, at(1));
     let next = sensor.record(2);
@@ -261,7 +266,7 @@ fn bytes_that_say_nothing_take_the_next_place() {
     for (index, garbage) in [(5, &b"not json"[..]), (6, b""), (7, &[0xff; 70_000]), (8, b"{\"sequence\":5}")] {
         let outcome = rules.give(&stream, garbage.to_vec()).unwrap();
         assert!(matches!(outcome, Outcome::Rejected(at, _) if at.0 == index), "{outcome:?}");
-        assert_eq!(rules.give(&stream, garbage.to_vec()), Ok(Outcome::Repeat(RecordIndex(index))));
+        assert_eq!(rules.give(&stream, garbage.to_vec()), Ok(Outcome::Repeat(here(index))));
     }
     assert_eq!(rules.streams.position(&stream).unwrap().sequence, Sequence(4));
     // A record of another stream says where it belongs, but not here.
@@ -340,12 +345,12 @@ fn a_foreign_id_is_used_once_in_its_stream() {
     let stream = sensor.stream();
     let record = sensor.seal(capabilities(1).foreignid("ticket-7"));
     assert_eq!(rules.give(&stream, record.clone()), taken(5));
-    assert_eq!(rules.give(&stream, record), Ok(Outcome::Repeat(RecordIndex(5))));
+    assert_eq!(rules.give(&stream, record), Ok(Outcome::Repeat(here(5))));
     let again = sensor.seal(capabilities(2).foreignid("ticket-7"));
     let outcome = rules.give(&stream, again).unwrap();
     assert_eq!(outcome, Outcome::Rejected(RecordIndex(6), "foreignid \"ticket-7\" is that of record 5".into()));
     for streams in [&rules.streams, &rules.replayed()] {
-        assert_eq!(streams.foreign(&stream, "ticket-7"), Some(RecordIndex(5)));
+        assert_eq!(streams.foreign(&stream, "ticket-7"), Some(here(5)));
         assert_eq!(streams.foreign(&stream, "ticket-8"), None);
     }
     let control = rules.control.stream();
@@ -362,14 +367,14 @@ fn old_repeats_are_found_by_their_history() {
         rules.give(&stream, record.clone()).unwrap();
     }
     // `stream.opened` and the first record are forgotten now; the second one is the oldest that is remembered.
-    let incoming = [Incoming::read(&stream, records[0].clone()), Incoming::read(&stream, records[1].clone())];
-    assert_eq!(rules.streams.forgotten(&stream, &incoming), Some((RecordIndex(4), vec![Sequence(1)])));
-    assert_eq!(rules.give(&stream, records[1].clone()), Ok(Outcome::Repeat(RecordIndex(6))));
+    let incoming = [Incoming::read(&stream, &records[0]), Incoming::read(&stream, &records[1])];
+    assert_eq!(rules.streams.forgotten(&stream, &incoming), Some((here(4), vec![Sequence(1)])));
+    assert_eq!(rules.give(&stream, records[1].clone()), Ok(Outcome::Repeat(here(6))));
     assert!(matches!(rules.give(&stream, records[0].clone()), Err(Refusal::PassedOver { .. })));
-    let history = History::from([(Sequence(1), (RecordIndex(5), Digest::leaf(&records[0])))]);
+    let history = History::from([(Sequence(1), (here(5), Digest::leaf(&records[0])))]);
     let repeat = rules.give_with(&stream, records[0].clone(), &history);
-    assert_eq!(repeat, Ok(Outcome::Repeat(RecordIndex(5))));
-    let other = History::from([(Sequence(1), (RecordIndex(5), Digest::ZERO))]);
+    assert_eq!(repeat, Ok(Outcome::Repeat(here(5))));
+    let other = History::from([(Sequence(1), (here(5), Digest::ZERO))]);
     assert!(matches!(rules.give_with(&stream, records[0].clone(), &other), Err(Refusal::Forked { .. })));
 }
 

@@ -1,92 +1,19 @@
 //! One group commit: decide about every record that waits, write the group, and only then answer.
 
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::Thread;
+use std::sync::{Arc, Mutex};
 
 use cairn_schemas::ids::{Sequence, StreamId};
 use cairn_schemas::time::Timestamp;
 
-use super::{AppendError, Appended, RejectedRecord, lock};
-use crate::streams::{History, Incoming, Outcome, Refusal, Streams, Written};
-use crate::wal::{GROUP_LEN_MAX, Wal, WalError};
+use super::submission::{Answer, Failure, Submission};
+use super::{Appended, Position, RejectedRecord, lock};
+use crate::store::{Durable, Log};
+use crate::streams::{History, Outcome, Streams, Written};
+use crate::volume::Place;
+use crate::wal::{GROUP_LEN_MAX, WalError};
 
 /// Most room that one submission may ask for: an append that needs more is submitted in parts.
 pub(super) const SUBMISSION_ROOM_MAX: u64 = GROUP_LEN_MAX / 4;
-
-/// Consecutive records of a stream that wait for an answer.
-pub(super) struct Submission {
-    stream: StreamId,
-    records: Vec<Incoming>,
-    history: History,
-    answer: OnceLock<Answer>,
-    caller: Thread,
-}
-
-/// What became of a submission.
-#[derive(Debug, Clone)]
-pub(super) struct Answer {
-    /// The records that were taken, from the first on.
-    taken: Option<Appended>,
-    failure: Option<Failure>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Failure {
-    Refused(Refusal),
-    Full(String),
-    Stopped(String),
-}
-
-impl Submission {
-    /// Made by the thread that will wait.
-    pub(super) fn new(stream: StreamId, records: Vec<Incoming>, history: History) -> Submission {
-        Submission { stream, records, history, answer: OnceLock::new(), caller: std::thread::current() }
-    }
-
-    pub(super) fn stream(&self) -> &StreamId {
-        &self.stream
-    }
-
-    pub(super) fn room(&self) -> u64 {
-        self.records.iter().map(Incoming::room).sum()
-    }
-
-    pub(super) fn answer(&self, answer: Answer) {
-        self.answer.set(answer).expect("invariant: a submission is answered once");
-        self.caller.unpark();
-    }
-
-    pub(super) fn fail(&self, failure: Failure) {
-        self.answer(Answer { taken: None, failure: Some(failure) });
-    }
-
-    /// Waits for the answer, and adds it to what became of the parts before.
-    pub(super) fn wait(&self, first: usize, before: Option<Appended>) -> Result<Appended, AppendError> {
-        let answer = loop {
-            match self.answer.get() {
-                Some(answer) => break answer.clone(),
-                None => std::thread::park(),
-            }
-        };
-        let taken = match (before, answer.taken) {
-            (before, None) => before,
-            (before, Some(mut taken)) => {
-                taken.rejected.iter_mut().for_each(|rejected| rejected.position += first);
-                if let Some(before) = before {
-                    taken.size = taken.size.max(before.size);
-                    taken.rejected.splice(0..0, before.rejected);
-                }
-                Some(taken)
-            }
-        };
-        match answer.failure {
-            None => Ok(taken.expect("invariant: a submission without failure has taken its records")),
-            Some(Failure::Refused(refusal)) => Err(AppendError::Refused { refusal, taken: taken.map(Box::new) }),
-            Some(Failure::Full(reason)) => Err(AppendError::Full { reason, taken: taken.map(Box::new) }),
-            Some(Failure::Stopped(reason)) => Err(AppendError::Stopped { reason }),
-        }
-    }
-}
 
 /// Why a group was not committed.
 #[derive(Debug)]
@@ -97,15 +24,19 @@ pub(super) enum CommitError {
     Fatal(WalError),
 }
 
-/// A group that is durable, with the answers that are due.
+/// A group, with the answers that are due as soon as it is durable.
 pub(super) struct Commit {
     pub(super) written: Vec<Written>,
     pub(super) answers: Vec<Answer>,
+    /// Where the submissions' streams stand with it.
+    pub(super) moved: Vec<(StreamId, Position)>,
+    /// Where the log does not stand still for each group: what to wait for before anybody is told.
+    pub(super) durable: Option<Durable>,
 }
 
 /// Owned by the one thread that commits.
 pub(super) struct Committer {
-    pub(super) wal: Wal,
+    pub(super) log: Box<dyn Log>,
 }
 
 impl Committer {
@@ -124,43 +55,64 @@ impl Committer {
         // 1. Room, before anything is decided: what is refused for want of it was never taken. A crash in here leaves an empty segment.
         let room = submissions.iter().map(|submission| submission.room()).sum();
         let first = lock(streams).next();
-        self.wal.reserve(room, first, covered).map_err(CommitError::Full)?;
+        self.log.reserve(room, first, covered).map_err(CommitError::Full)?;
 
         // 2. The rules. They change only memory.
         let mut written = Vec::new();
-        let answers = {
+        let (answers, moved) = {
             let mut streams = lock(streams);
             let decide = |submission: &Arc<Submission>| decide(&mut streams, submission, now, &mut written);
-            submissions.iter().map(decide).collect()
+            let answers = submissions.iter().map(decide).collect();
+            let moved = |submission: &Arc<Submission>| {
+                Some((submission.stream().clone(), streams.position(submission.stream())?))
+            };
+            (answers, submissions.iter().filter_map(moved).collect())
         };
 
         // 3. One write, one sync. A crash before its end leaves a torn group, which nobody was told about; after it the records are there
         //    for good, told or not: a producer that was not told sends them again, and gets the same answer.
+        let mut durable = None;
         if !written.is_empty() {
-            let records = written.iter().map(|(record, _)| &**record);
-            self.wal.append(first, records).map_err(CommitError::Fatal)?;
+            durable = self.log.append(first, &written).map_err(CommitError::Fatal)?;
         }
-        Ok(Commit { written, answers })
+        Ok(Commit { written, answers, moved, durable })
     }
 }
 
 /// Takes a submission's records until one is refused.
 fn decide(streams: &mut Streams, submission: &Submission, now: Timestamp, written: &mut Vec<Written>) -> Answer {
-    let Submission { stream, records, history, .. } = submission;
+    let (stream, records) = (submission.stream(), submission.records());
     let mut answer = Answer { taken: None, failure: None };
+    let history = match streams.forgotten(stream, records) {
+        None => History::new(),
+        Some((from, sequences)) => match submission.history(&sequences) {
+            Some(history) => history,
+            None => {
+                answer.failure = Some(Failure::Forgotten(from, sequences));
+                return answer;
+            }
+        },
+    };
+    let volume = streams.volume();
     for (position, record) in records.iter().enumerate() {
-        let (index, rejected) = match streams.accept(stream, record, history, now, written) {
-            Ok(Outcome::Taken(index) | Outcome::Repeat(index)) => (index, None),
-            Ok(Outcome::Rejected(index, reason)) => (index, Some(RejectedRecord { position, index, reason })),
+        let (place, rejected) = match streams.accept(stream, record, &history, now, written) {
+            Ok(Outcome::Taken(index)) => (Place { volume, index }, None),
+            Ok(Outcome::Repeat(place)) => (place, None),
+            Ok(Outcome::Rejected(index, reason)) => {
+                (Place { volume, index }, Some(RejectedRecord { position, index, reason }))
+            }
             Err(refusal) => {
                 answer.failure = Some(Failure::Refused(refusal));
                 break;
             }
         };
+        let Place { volume, index } = place;
         let size = index.size_with();
         let sequence = record.sequence().unwrap_or_else(|| last_sequence(streams, stream));
-        let taken = answer.taken.get_or_insert(Appended { sequence, index, size, rejected: Vec::new() });
-        (taken.sequence, taken.index, taken.size) = (sequence, index, taken.size.max(size));
+        let taken = answer.taken.get_or_insert(Appended { sequence, volume, index, size, rejected: Vec::new() });
+        // Repeats of an earlier volume's records come first: what counts is the last record's volume.
+        let size = if taken.volume == volume { taken.size.max(size) } else { size };
+        (taken.sequence, taken.volume, taken.index, taken.size) = (sequence, volume, index, size);
         taken.rejected.extend(rejected);
     }
     answer

@@ -13,16 +13,16 @@ use thiserror::Error;
 
 use super::commit::Committer;
 use super::state::{Queue, State};
+use super::volumes::{self, OldVolume};
 use super::{Position, Shared};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::{Disk, LockGuard};
-use crate::integrate::{EdgeError, Integrator, PUBLISH_RECORDS_MAX, PublishError, PublishedCheckpoint};
+use crate::integrate::{EdgeError, Integrator, PUBLISH_RECORDS_MAX, PublishError, PublishedCheckpoint, Recovered};
 use crate::note::{NoteError, NoteSigner};
-use crate::streams::{ReplayError, Streams, Written};
-use crate::wal::{self, Replay, SEGMENT_LEN, Wal, WalError};
-
-/// The file whose lock the one writer holds.
-const LOCK_FILE: &str = "lock";
+use crate::store::{DirStore, Log, Store};
+use crate::streams::{Ended, ReplayError, Streams, Written};
+use crate::volume::{VOLUME_FOLDER, parse_origin};
+use crate::wal::{SEGMENT_LEN, WalError};
 
 /// Why a ledger could not be made or opened. Unless it says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -83,6 +83,18 @@ pub enum OpenError {
         #[source]
         source: Option<io::Error>,
     },
+    /// The next volume could not be begun.
+    #[error("the next volume cannot be begun: {reason}")]
+    Begin {
+        /// Why.
+        reason: String,
+    },
+    /// The ledger was frozen: it is read and verified as before, and nothing is written into it any more.
+    #[error("the ledger is frozen, for good: {reason}")]
+    Frozen {
+        /// What was said when it was.
+        reason: String,
+    },
     /// The system gave no thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -116,7 +128,7 @@ pub(super) struct Opened {
     pub(super) shared: Shared,
     pub(super) committer: Committer,
     pub(super) integrator: Integrator,
-    pub(super) lock: LockGuard,
+    pub(super) lock: Option<LockGuard>,
 }
 
 /// Makes the ledger's root, durable in its parent.
@@ -127,32 +139,81 @@ pub(super) fn make_root(dir: &Path) -> Result<(), OpenError> {
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail("sync the folder of"))
 }
 
-fn take_lock(disk: &dyn Disk) -> Result<LockGuard, OpenError> {
-    disk.lock(LOCK_FILE).map_err(|source| match source.kind() {
+fn take_lock(store: &dyn Store, create: bool) -> Result<LockGuard, OpenError> {
+    store.lock(create).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked,
         io::ErrorKind::NotFound => OpenError::NoLedger,
-        _ => OpenError::Io { action: "lock", path: LOCK_FILE.into(), source },
+        _ => OpenError::Io { action: "lock", path: "the ledger".into(), source },
     })
 }
 
-/// The signer must be the one that `ledger.opened` names, under the origin as its name.
-fn check_key(opened: &LedgerOpened, signer: &NoteSigner) -> Result<String, OpenError> {
-    let origin = format!("{}/{}", opened.name, opened.volume);
+/// The keys that a ledger is opened with. One of them must be the key in force at the ledger's end; others are kept for what a crash left
+/// before a key was changed. Names are `<ledger name>/<volume>`, of any volume: the writer puts the volume in that it needs.
+#[derive(Debug, Clone)]
+pub struct Signers {
+    held: Vec<NoteSigner>,
+    endorsement: Option<String>,
+}
+
+impl From<NoteSigner> for Signers {
+    fn from(signer: NoteSigner) -> Signers {
+        Signers { held: vec![signer], endorsement: None }
+    }
+}
+
+impl From<Vec<NoteSigner>> for Signers {
+    /// At least one.
+    fn from(held: Vec<NoteSigner>) -> Signers {
+        Signers { held, endorsement: None }
+    }
+}
+
+impl Signers {
+    /// With the root key's word that one of them signs the volume that is opened next, should a next volume have to be made.
+    #[must_use]
+    pub fn endorsed(mut self, endorsement: String) -> Signers {
+        self.endorsement = Some(endorsement);
+        self
+    }
+
+    /// The ledger's name.
+    fn name(&self) -> Result<String, OpenError> {
+        let name = self.held.first().map(|signer| signer.verifier().name()).unwrap_or_default();
+        let parsed = parse_origin(name).map(|(name, _)| name.to_owned());
+        parsed.ok_or_else(|| OpenError::Key { reason: format!("{name:?} is not the name of a ledger and a volume") })
+    }
+
+    /// The signer with these public keys, under the name that they are written with.
+    fn find(&self, key: &str, second: Option<&str>) -> Result<NoteSigner, OpenError> {
+        let held = self.held.iter().filter_map(|signer| signer.renamed(key.split('+').next()?).ok());
+        let mut named: Vec<String> = Vec::new();
+        for signer in held {
+            if signer.verifier().to_string() == key && signer.second().map(ToString::to_string).as_deref() == second {
+                return Ok(signer);
+            }
+            named.extend([signer.verifier().to_string()].into_iter().chain(signer.second().map(ToString::to_string)));
+        }
+        let second = second.map(|key| format!(" with the second key {key}")).unwrap_or_default();
+        let reason = format!("its checkpoints are signed by {key}{second}, and the key is {}", named.join(", "));
+        Err(OpenError::Key { reason })
+    }
+}
+
+/// What `ledger.opened` says must be possible.
+fn check_opened(opened: &LedgerOpened, origin: &str) -> Result<(), OpenError> {
     let refuse = |reason| Err(OpenError::Key { reason });
-    match crate::note::check_name(&origin) {
+    let actual = crate::volume::origin(&opened.name, opened.volume);
+    match crate::note::check_name(&actual) {
         Err(NoteError::Name { name }) => return refuse(format!("{name:?} cannot be an origin")),
         checked => checked.expect("invariant: a name is refused for being one"),
     }
-    if signer.verifier().name() != origin {
-        return refuse(format!("it signs as {:?}, and the origin is {origin:?}", signer.verifier().name()));
+    if actual != origin {
+        return refuse(format!("it signs as {origin:?}, and the origin is {actual:?}"));
     }
-    if opened.ledger_key != signer.verifier().to_string() {
-        return refuse(format!("`ledger.opened` names {}, and the key is {}", opened.ledger_key, signer.verifier()));
-    }
-    Ok(origin)
+    Ok(())
 }
 
-/// Makes a ledger whose record 0 is `opened`.
+/// Makes a ledger on a disk.
 pub(super) fn create(
     disk: Arc<dyn Disk>,
     opened: &LedgerOpened,
@@ -160,141 +221,244 @@ pub(super) fn create(
     clock: Arc<dyn Clock>,
     options: Options,
 ) -> Result<Opened, OpenError> {
-    let lock = take_lock(&*disk)?;
-    let origin = check_key(opened, &signer)?;
+    create_in(Arc::new(DirStore::new(disk, options.segment_len)), opened, signer, clock)
+}
+
+/// Makes a ledger whose record 0 is `opened`.
+pub(super) fn create_in(
+    store: Arc<dyn Store>,
+    opened: &LedgerOpened,
+    signer: NoteSigner,
+    clock: Arc<dyn Clock>,
+) -> Result<Opened, OpenError> {
+    let lock = take_lock(&*store, true)?;
+    check_opened(opened, signer.verifier().name())?;
+    if opened.volume != 1 || opened.previous.is_some() {
+        return Err(OpenError::Key { reason: "a ledger begins with volume 1, and with nothing before it".into() });
+    }
+    if opened.ledger_key != signer.verifier().to_string()
+        || opened.mldsa_key != signer.second().map(ToString::to_string)
+    {
+        let reason = format!("`ledger.opened` names {}, and the key is {}", opened.ledger_key, signer.verifier());
+        return Err(OpenError::Key { reason });
+    }
+    let origin = signer.verifier().name().to_owned();
     let origin_digest = Digest::sha256(origin.as_bytes());
     let fail = |path: &'static str| move |source| OpenError::Io { action: "read", path: path.into(), source };
-    let names = disk.list("").map_err(fail("."))?;
-    let held =
-        Replay::new(&*disk, origin_digest, RecordIndex(0))?.segment(&*disk)?.is_some_and(|records| !records.is_empty());
-    if held || names.iter().any(|name| name == CHECKPOINT_FILE || name == "tile") {
+    let names = store.list("").map_err(fail("."))?;
+    let held = store.replay(origin_digest, RecordIndex(0))?.next_part()?.is_some_and(|records| !records.is_empty());
+    if held || names.iter().any(|name| name == CHECKPOINT_FILE || name == "tile" || name == VOLUME_FOLDER) {
         return Err(OpenError::Exists);
     }
     // What an attempt left that a crash cut short holds no record: nobody was told that a ledger was made.
-    disk.create_folder(wal::WAL_FOLDER).map_err(|source| OpenError::Io {
-        action: "make",
-        path: "wal".into(),
-        source,
-    })?;
-    wal::clear(&*disk)?;
+    store.clear_log()?;
     let (streams, first) = Streams::create(opened, clock.now()).map_err(|reason| OpenError::Key { reason })?;
 
     // The log first, as for every record: from here on the ledger exists, and a crash before the first checkpoint is repaired by opening.
-    let mut wal = Wal::start(disk.clone(), origin_digest, options.segment_len, RecordIndex(0))?;
-    wal.append(RecordIndex(0), std::iter::once(&*first.0))?;
-    let mut integrator = Integrator::empty(disk.clone(), signer);
+    let mut log = store.start_log(origin_digest, RecordIndex(0))?;
+    if let Some(durable) = log.append(RecordIndex(0), std::slice::from_ref(&first))? {
+        durable()?;
+    }
+    let mut integrator = Integrator::empty(store.clone(), signer);
     let published = integrator.publish(std::slice::from_ref(&first), true, clock.now())?;
-    Ok(ready(Parts { disk, origin, clock, streams, wal, integrator, published, lock }))
+    let run = Run { root: store.clone(), store, older: Vec::new(), clock, streams, integrator, published };
+    Ok(run.ready(log, Vec::new(), Some(lock)))
 }
 
-/// Opens a ledger. What the log holds beyond the checkpoint is published, and the log begun anew.
+/// Opens a ledger on a disk.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
-    signer: NoteSigner,
+    signers: impl Into<Signers>,
     clock: Arc<dyn Clock>,
     options: Options,
 ) -> Result<Opened, OpenError> {
-    let lock = take_lock(&*disk)?;
-    let origin_digest = Digest::sha256(signer.verifier().name().as_bytes());
+    open_in(Arc::new(DirStore::new(disk, options.segment_len)), signers, clock)
+}
+
+/// Opens a ledger's newest volume. What its log holds beyond the checkpoint is published, and the log begun anew. Where the volume was
+/// closed, and a crash came before the next one was made, that is made here.
+pub(super) fn open_in(
+    root: Arc<dyn Store>,
+    signers: impl Into<Signers>,
+    clock: Arc<dyn Clock>,
+) -> Result<Opened, OpenError> {
+    let signers = signers.into();
+    let lock = take_lock(&*root, false)?;
+    let (name, present) = (signers.name()?, volumes::present(&*root)?);
+    let mut newest = None;
+    for volume in present.iter().rev() {
+        newest = take_up(&root, &name, *volume, &signers, &clock)?;
+        if newest.is_some() {
+            break;
+        }
+        // A crash came while this volume was made: nobody was told of it. The one before it says whether to make it again.
+    }
+    let run = newest.ok_or(OpenError::NoLedger)?;
+    let opened = match run.streams.ended() {
+        None => {
+            // Everything is in durable tiles under a durable checkpoint: the log begins anew. A crash between the two leaves no log, and
+            // needs none.
+            run.store.clear_log()?;
+            let digest = Digest::sha256(run.integrator.origin().as_bytes());
+            let log = run.store.start_log(digest, RecordIndex(run.published.size.0))?;
+            volumes::clear_log_before(&run);
+            run.ready(log, Vec::new(), Some(lock))
+        }
+        Some(Ended::Frozen(frozen)) => return Err(OpenError::Frozen { reason: frozen.reason.clone() }),
+        Some(Ended::Closed(closed)) => {
+            let next = volumes::Next::after_crash(&run, closed.reason, &signers)?;
+            let prepared = volumes::prepare(&*run.root, next.origin())?;
+            let (run, log) = volumes::begin(run, next, prepared)?;
+            run.ready(log, Vec::new(), Some(lock))
+        }
+    };
+    Ok(opened)
+}
+
+impl Signers {
+    /// The signer for a next volume: the key that was in force, or the one that the root endorsed for it.
+    pub(super) fn for_next(&self, streams: &Streams, origin: &str) -> Result<(NoteSigner, Option<String>), OpenError> {
+        if let Some(endorsement) = &self.endorsement {
+            let endorsed = self.held.iter().filter_map(|signer| signer.renamed(origin).ok());
+            let mut endorsed = endorsed.filter(|signer| volumes::endorses(streams, endorsement, signer).is_ok());
+            if let Some(signer) = endorsed.next() {
+                return Ok((signer, Some(endorsement.clone())));
+            }
+        }
+        let signer = self.find(streams.key_at(u64::MAX), streams.second_key_at(u64::MAX))?;
+        let signer = signer.renamed(origin).map_err(|error| OpenError::Key { reason: error.to_string() })?;
+        Ok((signer, None))
+    }
+}
+
+/// Takes up one volume. `None`: not all of the records are there that it must begin with.
+fn take_up(
+    root: &Arc<dyn Store>,
+    name: &str,
+    volume: u64,
+    signers: &Signers,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Run>, OpenError> {
+    let store = volumes::store_of(root, volume)?;
+    let origin = crate::volume::origin(name, volume);
+    let digest = Digest::sha256(origin.as_bytes());
 
     // 1. What is published: every record is read, hashed and compared with the signed root, and the rules' state built from them.
     let mut streams: Option<Streams> = None;
-    let mut each = |_: RecordIndex, record: &[u8], leaf: Digest| take_up(&mut streams, &signer, record, leaf);
-    let (mut integrator, mut published) = match disk.read(CHECKPOINT_FILE) {
-        Ok(checkpoint) => {
-            let (integrator, published) =
-                Integrator::recover::<OpenError>(disk.clone(), signer.clone(), &checkpoint, &mut each)?;
-            (integrator, Some(published))
+    let mut place = |record: &[u8], leaf: Digest| match &mut streams {
+        Some(streams) => Ok(streams.replay(record, leaf)?),
+        none => {
+            let (first, opened) = Streams::replay_first(record)?;
+            check_opened(&opened, &origin)?;
+            *none = Some(first);
+            Ok(())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (Integrator::empty(disk.clone(), signer.clone()), None)
+    };
+    let recovered = match store.read(CHECKPOINT_FILE) {
+        Ok(bytes) => {
+            Some(Integrator::recover::<OpenError>(store.clone(), &bytes, |_, record, leaf| place(record, leaf))?)
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(OpenError::Io { action: "read", path: CHECKPOINT_FILE.into(), source }),
     };
 
-    // 2. What is acknowledged and not published yet. It is published by the function that always does it; its files are new ones, so it does
-    //    not matter what a failed sync left in the kernel's memory. A crash in here leaves the log as it is, and the next opening does it again.
-    let mut replay = Replay::new(&*disk, origin_digest, RecordIndex(integrator.size().0))?;
+    // 2. What is acknowledged and not published yet.
+    let size = recovered.as_ref().map_or(TreeSize(0), Recovered::size);
+    let mut unpublished: Vec<Written> = Vec::new();
+    let mut replay = store.replay(digest, RecordIndex(size.0))?;
     loop {
-        let records = match replay.segment(&*disk) {
+        let records = match replay.next_part() {
             Ok(Some(records)) => records,
             Ok(None) => break,
-            Err(WalError::Missing { expected: RecordIndex(0), .. }) if published.is_none() => {
-                return Err(OpenError::NoCheckpoint);
-            }
+            Err(WalError::Missing { expected: RecordIndex(0), .. }) => return Err(OpenError::NoCheckpoint),
             Err(error) => return Err(error.into()),
         };
-        let mut written: Vec<Written> = Vec::with_capacity(records.len());
         for record in records {
             let leaf = Digest::leaf(&record);
-            take_up(&mut streams, &signer, &record, leaf)?;
-            written.push((record.into(), leaf));
-        }
-        for part in written.chunks(PUBLISH_RECORDS_MAX) {
-            published = Some(integrator.publish(part, false, clock.now())?);
+            place(&record, leaf)?;
+            unpublished.push((record.into(), leaf));
         }
     }
-    let (Some(streams), Some(published)) = (streams, published) else {
-        let tiles = disk.list("tile").is_ok_and(|names| !names.is_empty());
-        return Err(if tiles { OpenError::NoCheckpoint } else { OpenError::NoLedger });
+    drop(replay);
+    let Some(mut streams) = streams else {
+        let tiles = store.list("tile").is_ok_and(|names| !names.is_empty());
+        return if tiles { Err(OpenError::NoCheckpoint) } else { Ok(None) };
+    };
+    if !streams.has_begun() {
+        return if recovered.is_some() { Err(OpenError::NoCheckpoint) } else { Ok(None) };
+    }
+
+    // 3. The checkpoint must be signed by the key that was in force, and what follows is signed by the one that is. A key is changed only
+    //    where everything before is published, so one key signs all of the log.
+    let signer = signers.find(streams.key_at(u64::MAX), streams.second_key_at(u64::MAX))?;
+    let (mut integrator, mut published) = match recovered {
+        Some(recovered) => {
+            let key = streams.key_at(size.0).parse().map_err(EdgeError::from_note)?;
+            let (integrator, published) = recovered.check(&origin, &[key], signer)?;
+            (integrator, Some(published))
+        }
+        None => (Integrator::empty(store.clone(), signer), None),
     };
 
-    // 3. Nothing that was ever published may be missing now.
-    let kept = disk.list("checkpoints").unwrap_or_default().iter().filter_map(|name| name.parse().ok()).max();
+    // 4. It is published by the function that always does it; its files are new ones, so it does not matter what a failed sync left in the
+    //    kernel's memory. A crash in here leaves the log as it is, and the next opening does it again.
+    for part in unpublished.chunks(PUBLISH_RECORDS_MAX) {
+        published = Some(integrator.publish(part, false, clock.now())?);
+    }
+    let published = published.expect("invariant: record 0 was published, or stood in the log");
+
+    // 5. Nothing that was ever published may be missing now.
+    let kept = store.list("checkpoints").unwrap_or_default().iter().filter_map(|name| name.parse().ok()).max();
     if let Some(kept) = kept.map(TreeSize)
         && kept > published.size
     {
         return Err(OpenError::RolledBack { kept, size: published.size });
     }
-
-    // 4. Everything is in durable tiles under a durable checkpoint: the log begins anew. A crash between the two leaves no log, and needs none.
-    let origin = signer.verifier().name().to_owned();
-    wal::clear(&*disk)?;
-    let wal = Wal::start(disk.clone(), origin_digest, options.segment_len, RecordIndex(published.size.0))?;
-    Ok(ready(Parts { disk, origin, clock, streams, wal, integrator, published, lock }))
+    let older = volumes::older(root, volume, streams.previous_size())?;
+    volumes::remember(&mut streams, &older);
+    Ok(Some(Run { root: root.clone(), store, older, clock: clock.clone(), streams, integrator, published }))
 }
 
-/// Takes up one record of the ledger; the first one says whose ledger it is.
-fn take_up(streams: &mut Option<Streams>, signer: &NoteSigner, record: &[u8], leaf: Digest) -> Result<(), OpenError> {
-    match streams {
-        Some(streams) => streams.replay(record, leaf)?,
-        None => {
-            let (first, opened) = Streams::replay_first(record)?;
-            check_key(&opened, signer)?;
-            *streams = Some(first);
-        }
+/// A volume that is taken up, with nothing in its log that is not published, and nobody working on it.
+pub(super) struct Run {
+    /// The ledger's root.
+    pub(super) root: Arc<dyn Store>,
+    /// The volume's.
+    pub(super) store: Arc<dyn Store>,
+    pub(super) older: Vec<OldVolume>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) streams: Streams,
+    pub(super) integrator: Integrator,
+    pub(super) published: PublishedCheckpoint,
+}
+
+impl Run {
+    /// Ready for threads. `unpublished` is durable in the log already.
+    pub(super) fn ready(self, log: Box<dyn Log>, unpublished: Vec<Written>, lock: Option<LockGuard>) -> Opened {
+        let Run { root, store, older, clock, streams, integrator, published } = self;
+        let positions: HashMap<StreamId, Position> =
+            streams.ids().filter_map(|id| Some((id.clone(), streams.position(id)?))).collect();
+        let mut state = State::new(published, positions);
+        state.extend(unpublished);
+        let shared = Shared {
+            store,
+            root,
+            older: Mutex::new(older),
+            volume: streams.volume(),
+            origin: integrator.origin().to_owned(),
+            clock,
+            streams: Mutex::new(streams),
+            queue: Mutex::new(Queue::default()),
+            queued: Condvar::new(),
+            state: Mutex::new(state),
+            grown: Condvar::new(),
+            hurry: Condvar::new(),
+            published: Condvar::new(),
+            walking: Mutex::new(()),
+            handed_over: Mutex::default(),
+            succession: Mutex::default(),
+            succeeded: Condvar::new(),
+        };
+        Opened { shared, committer: Committer { log }, integrator, lock }
     }
-    Ok(())
-}
-
-struct Parts {
-    disk: Arc<dyn Disk>,
-    origin: String,
-    clock: Arc<dyn Clock>,
-    streams: Streams,
-    wal: Wal,
-    integrator: Integrator,
-    published: PublishedCheckpoint,
-    lock: LockGuard,
-}
-
-fn ready(parts: Parts) -> Opened {
-    let Parts { disk, origin, clock, streams, wal, integrator, published, lock } = parts;
-    let positions: HashMap<StreamId, Position> =
-        streams.ids().filter_map(|id| Some((id.clone(), streams.position(id)?))).collect();
-    let shared = Shared {
-        disk,
-        origin,
-        clock,
-        streams: Mutex::new(streams),
-        queue: Mutex::new(Queue::default()),
-        queued: Condvar::new(),
-        drained: Condvar::new(),
-        state: Mutex::new(State::new(published, positions)),
-        grown: Condvar::new(),
-        hurry: Condvar::new(),
-        published: Condvar::new(),
-        walking: Mutex::new(()),
-    };
-    Opened { shared, committer: Committer { wal }, integrator, lock }
 }

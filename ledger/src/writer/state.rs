@@ -99,7 +99,8 @@ impl State {
     pub(super) fn publish(&mut self, checkpoint: PublishedCheckpoint) -> Vec<Arc<Group>> {
         let newly = self.published.size.0..checkpoint.size.0;
         let from = self.tail.partition_point(|group| group.end() <= newly.start);
-        let published = self.tail.range(from..).flat_map(|group| group.from(newly.start).zip(group.first.max(newly.start)..));
+        let published =
+            self.tail.range(from..).flat_map(|group| group.from(newly.start).zip(group.first.max(newly.start)..));
         let published = published.take_while(|(_, index)| *index < newly.end);
         self.lag_bytes -= published.map(|((record, _), _)| record.len()).sum::<usize>();
         self.published = Arc::new(checkpoint);

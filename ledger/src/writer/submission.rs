@@ -269,9 +269,7 @@ impl Pending {
         let taken = |taken: &mut Option<Appended>| taken.take().map(Box::new);
         match answer.failure {
             None => Ok(()),
-            Some(Failure::Refused(refusal)) => {
-                Err(AppendError::Refused { refusal, taken: taken(&mut self.taken) })
-            }
+            Some(Failure::Refused(refusal)) => Err(AppendError::Refused { refusal, taken: taken(&mut self.taken) }),
             Some(Failure::Full(reason)) => Err(AppendError::Full { reason, taken: taken(&mut self.taken) }),
             Some(Failure::Stopped(reason)) => Err(AppendError::Stopped { reason }),
             Some(Failure::Forgotten(..)) => unreachable!("a walk is begun instead"),

@@ -7,9 +7,10 @@ use cairn_schemas::record::Record;
 
 use super::*;
 use crate::fixture::{Producer, check, clock, opened, signer};
-use crate::note::VerifierKey;
+use crate::note::{Note, VerifierKey};
 
 mod faults;
+mod volumes;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -48,14 +49,17 @@ fn records_are_durable_published_proven_and_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("ledger");
     let ledger = create(&dir);
-    assert_eq!((ledger.origin(), ledger.size(), ledger.checkpoint().size), ("test/1", TreeSize(1), TreeSize(1)));
+    assert_eq!(
+        (ledger.origin(), ledger.size(), ledger.checkpoint().size),
+        ("test/1".to_owned(), TreeSize(1), TreeSize(1))
+    );
     let mut sensor = Producer::named("sensor-1", 11, 1);
     join(&ledger, std::slice::from_mut(&mut sensor));
     let records: Vec<Vec<u8>> = (0..600).map(|number| sensor.record(number)).collect();
     let appended = ledger.append(&sensor.stream(), records.clone()).unwrap();
     assert_eq!(
         appended,
-        Appended { sequence: Sequence(600), index: RecordIndex(603), size: TreeSize(604), rejected: vec![] }
+        Appended { sequence: Sequence(600), volume: 1, index: RecordIndex(603), size: TreeSize(604), rejected: vec![] }
     );
     assert!(ledger.wait_published(appended.size, SOON));
     let proof = ledger.inclusion(RecordIndex(603), appended.size).unwrap();
@@ -88,7 +92,7 @@ fn one_writer_at_a_time() {
     drop(ledger);
     assert!(matches!(Ledger::create(folder.path(), &opened(), signer(), clock()), Err(OpenError::Exists)));
     let other = NoteSigner::new("test/1", ed25519_dalek::SigningKey::from_bytes(&[77; 32])).unwrap();
-    assert!(matches!(Ledger::open(folder.path(), other, clock()), Err(OpenError::Damage(_))));
+    assert!(matches!(Ledger::open(folder.path(), other, clock()), Err(OpenError::Key { .. })));
     drop(open(folder.path()));
 }
 
@@ -184,11 +188,11 @@ fn subscribers_see_every_record_once_and_in_order() {
     join(&ledger, &mut sensors);
     let total = 1 + 5 + 4 + 4 * 500;
     let follow = |from: u64, ledger: &Ledger| {
-        let mut subscription = ledger.subscribe(RecordIndex(from));
+        let mut subscription = ledger.subscribe(Place { volume: 1, index: RecordIndex(from) });
         let mut records = Vec::new();
         while from + (records.len() as u64) < total {
             let (index, record) = subscription.next(SOON).unwrap().unwrap();
-            assert_eq!(index.0, from + records.len() as u64);
+            assert_eq!(index.index.0, from + records.len() as u64);
             records.push(record.to_vec());
         }
         assert_eq!(subscription.next(Duration::ZERO).unwrap(), None);

@@ -30,14 +30,20 @@ pub(super) fn start(
             })
             .map_err(OpenError::Thread)
     };
-    let commits = spawn("ledger-commit", Box::new(move |shared| {
-        shared.run_commits(&mut committer);
-        lock(&shared.handed_over).0 = Some(committer);
-    }))?;
-    match spawn("ledger-publish", Box::new(move |shared| {
-        shared.run_publishing(&mut integrator);
-        lock(&shared.handed_over).1 = Some(integrator);
-    })) {
+    let commits = spawn(
+        "ledger-commit",
+        Box::new(move |shared| {
+            shared.run_commits(&mut committer);
+            lock(&shared.handed_over).0 = Some(committer);
+        }),
+    )?;
+    match spawn(
+        "ledger-publish",
+        Box::new(move |shared| {
+            shared.run_publishing(&mut integrator);
+            lock(&shared.handed_over).1 = Some(integrator);
+        }),
+    ) {
         Ok(publishing) => Ok(vec![commits, publishing]),
         Err(error) => {
             shared.begin_closing();
