@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Findings (undeclared gaps, unattested tails, abandoned streams) count as faults
     #[arg(long)]
     strict: bool,
+    /// Check hashes, tiles, roots and checkpoints only: whether anything was changed, not what it says
+    #[arg(long)]
+    structure: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -38,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some(key) => Some(given_key(key)?),
         None => pinned_key(&arguments.path),
     };
-    let options = Options { key, since, threads: 0, progress: progress() };
+    let options = Options { key, since, threads: 0, structure: arguments.structure, progress: progress() };
     let report = cairn_verify::verify(&arguments.path, &options);
     if arguments.json {
         say::line(format_args!("{}", report.to_json()));

@@ -14,6 +14,8 @@ use cairn_schemas::record::RecordError;
 use cairn_schemas::time::Timestamp;
 use cairn_schemas::types::RecordType;
 
+use crate::tree::speculation::{Guess, Keys};
+
 /// A record, as far as checks look at it.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -27,6 +29,8 @@ pub(crate) struct Facts {
     pub(crate) foreignid: Option<[u8; 16]>,
     /// Where a detection or what was done about it stood before it was carried into this stream. What it names by number is there.
     pub(crate) carried_from: Option<Box<(StreamId, Sequence)>>,
+    /// A head's signature, checked ahead of its turn by the key that its stream seems to have.
+    pub(crate) guess: Option<Box<Guess>>,
     pub(crate) detail: Detail,
 }
 
@@ -68,7 +72,25 @@ impl Facts {
             || matches!(detail, Detail::Requested(_) | Detail::Finished(_) | Detail::Refused(_));
         let carried_from = foreignid.as_deref().filter(|_| refers).and_then(|id| place(id, &stream)).map(Box::new);
         let foreignid = foreignid.and_then(|id| Digest::sha256(id.as_bytes()).as_bytes().first_chunk().copied());
-        Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, carried_from, detail })
+        let guess = None;
+        Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, carried_from, guess, detail })
+    }
+
+    /// The keys that this record names.
+    pub(crate) fn note_keys(&self, keys: &Keys) {
+        match &self.detail {
+            Detail::LedgerOpened(opened) => {
+                keys.note(&opened.control_node, &opened.control_key);
+                opened
+                    .previous
+                    .iter()
+                    .flat_map(|previous| &previous.nodes)
+                    .for_each(|node| keys.note(&node.node, &node.key));
+            }
+            Detail::Joined(joined) => keys.note(&joined.node, &joined.key),
+            Detail::Opened(opened) => keys.note(&opened.node, &opened.key),
+            _ => {}
+        }
     }
 }
 

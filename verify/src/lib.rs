@@ -52,6 +52,9 @@ pub struct Options {
     pub since: Option<EarlierReport>,
     /// How many threads parse and hash; 0: as many as there are cores. At most [`THREADS_MAX`].
     pub threads: usize,
+    /// Check hashes, tiles, roots and checkpoints only: that no record was changed, taken out or put in since its checkpoint. What records
+    /// say is not looked at, and the report says so in [`Report::not_proven`].
+    pub structure: bool,
     /// Called now and then, from the caller's thread.
     pub progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
 }
@@ -84,6 +87,7 @@ pub fn verify(path: &Path, options: &Options) -> Report {
         key: key.as_ref(),
         since: options.since.as_ref().and_then(|since| since.checkpoint.as_ref()),
         threads: threads.min(THREADS_MAX),
+        structure: options.structure,
         progress: &|progress| {
             if let Some(callback) = &options.progress {
                 callback(progress);

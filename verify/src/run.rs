@@ -27,6 +27,7 @@ use crate::tree::arbiter::Arbiter;
 use crate::tree::history::History;
 use crate::tree::leaves::{Body, Leaves, Rebuilt};
 use crate::tree::levels::Levels;
+use crate::tree::speculation::Keys;
 use crate::wal::{self, WAL_FOLDER};
 
 /// Longest run of missing bundles that is bridged with hashes from the tiles above. Behind a longer one the tree is not rebuilt.
@@ -41,7 +42,57 @@ pub(crate) struct Run<'a> {
     pub(crate) key: Option<&'a VerifierKey>,
     pub(crate) since: Option<&'a CheckpointReport>,
     pub(crate) threads: usize,
+    /// Hashes, tiles and roots only.
+    pub(crate) structure: bool,
     pub(crate) progress: &'a dyn Fn(Progress),
+}
+
+/// One volume: a folder with a checkpoint and the tiles under it.
+#[derive(Clone, Copy)]
+struct Volume<'a> {
+    source: &'a Source,
+    inventory: &'a Inventory,
+    published: &'a Published,
+}
+
+/// A volume's tree, as far as it was rebuilt.
+struct Walked {
+    history: History,
+    /// Records that are the tree's and were not parsed.
+    held: u64,
+}
+
+impl Walked {
+    /// One bundle, in its turn.
+    fn take(&mut self, rebuilt: Rebuilt, volume: &Volume<'_>, mut checks: Option<&mut Checks>, found: &mut Found) {
+        let Rebuilt { number, leaves, hash, bodies, faults } = rebuilt;
+        let Checkpoint { origin, size, .. } = &volume.published.checkpoint;
+        faults.into_iter().for_each(|fault| found.fault(fault));
+        // First the tree, so that a head in this bundle can name a checkpoint that ends in it.
+        self.history.push(number, leaves.clone(), hash);
+        for (place, body) in bodies.iter().enumerate() {
+            let index = RecordIndex(number * TILE_WIDTH + place as u64);
+            let leaf = leaves.get(place).copied();
+            if let Body::Held = body {
+                self.held += 1;
+                continue;
+            }
+            let Some(checks) = checks.as_deref_mut() else { continue };
+            match (body, leaf) {
+                (Body::Record(facts), Some(leaf)) => {
+                    let mut context = Context { source: volume.source, history: &mut self.history, origin, found };
+                    checks.record(&Entry { index, leaf, facts }, &mut context);
+                }
+                (Body::Invalid(reason), _) => {
+                    let full = TileId::full(TileKind::Entries, number);
+                    let tile = TileId::in_tree(TileKind::Entries, number, *size).unwrap_or(full);
+                    found.fault(Fault::new(FaultKind::RecordInvalid, reason.clone()).file(tile).index(index));
+                    checks.unreadable(leaf);
+                }
+                _ => checks.unreadable(leaf),
+            }
+        }
+    }
 }
 
 /// A report, and whether the ledger published another checkpoint meanwhile.
@@ -153,37 +204,86 @@ impl Run<'_> {
         let checkpoint = &published.checkpoint;
         let size = checkpoint.size;
         let key = used.as_ref().and_then(|used| used.vkey.parse::<VerifierKey>().ok());
-        let arbiter = Arbiter::new(self.source, size, checkpoint.root);
-        let source = self.source;
         // Without the newest checkpoint, larger tiles than the one at hand needs are nothing strange.
         let stand_in = published.file != CHECKPOINT_FILE;
-        let moving = || stand_in || moved(source, published);
-        let leaves = Leaves { source: self.source, inventory, size, arbiter: &arbiter, moving: &moving };
-        let mut history = History::new();
-        let mut checks = Checks::new();
+        let volume = Volume { source: self.source, inventory, published };
+        let (keys, mut checks) = (Keys::default(), Checks::new());
+        let records = (!self.structure).then_some((&keys, &mut checks));
+        let Walked { mut history, held } = self.walk(&volume, records, &mut found);
+
+        let mut other = Vec::new();
+        let retained = self.retained(published, key.as_ref(), &mut history, &mut other, &mut found);
+        if let Some(since) = self.since {
+            checkpoints::check_since(since, published, self.source, &mut history, &mut found);
+        }
+        let origin = checkpoint.origin.as_str();
+        let mut checked = Vec::new();
+        if !self.structure {
+            checks.end(&mut Context { source: self.source, history: &mut history, origin, found: &mut found });
+            let releases = Releases {
+                source: self.source,
+                size,
+                origin,
+                key: key.as_ref(),
+                opened: checks.opened.as_ref(),
+                built: &checks.provenance.built,
+                blind: checks.streams.is_blind(),
+                stand_in,
+            };
+            let (releases, other_releases) = releases.check(&mut history, &mut found);
+            other.extend(other_releases);
+            checked = releases;
+        }
+
+        let mut report = self.report(found);
+        report.not_proven = not_proven(&checks, used.as_ref(), !checked.is_empty(), published, self.structure);
+        report.key = used;
+        report.checkpoint = Some(CheckpointReport { origin: checkpoint.origin.clone(), size, root: checkpoint.root });
+        report.records = checks.records + held;
+        report.counts = checks.counts;
+        (report.streams, report.gaps) = checks.streams.report();
+        report.releases = checked;
+        report.retained_checkpoints = retained;
+        report.files.other = other;
+        report
+    }
+
+    /// One volume's records, in order, and the tree over them, compared with its checkpoint and every tile. `records`: what is kept of
+    /// what records say; `None`: they are hashed and not parsed.
+    fn walk(&self, volume: &Volume<'_>, mut records: Option<(&Keys, &mut Checks)>, found: &mut Found) -> Walked {
+        let Volume { source, inventory, published } = *volume;
+        let checkpoint = &published.checkpoint;
+        let size = checkpoint.size;
+        let arbiter = Arbiter::new(source, size, checkpoint.root);
+        let moving = || published.file != CHECKPOINT_FILE || moved(source, published);
+        let keys = records.as_ref().map(|(keys, _)| *keys);
+        let leaves = Leaves { source, inventory, size, arbiter: &arbiter, moving: &moving, keys };
+        let mut walked = Walked { history: History::new(), held: 0 };
         let mut edge: Vec<Digest> = Vec::new();
         let bundles = size.0.div_ceil(TILE_WIDTH);
         let numbers = inventory.numbers(bundles);
         let mut next = 0;
         (self.progress)(Progress { done: 0, total: size.0 });
         leaves.walk(&numbers, self.threads, |rebuilt| {
-            bridge(next..rebuilt.number, size, &arbiter, &mut history, &mut checks, &mut found);
+            let mut checks = records.as_mut().map(|(_, checks)| &mut **checks);
+            bridge(next..rebuilt.number, size, &arbiter, &mut walked.history, checks.as_deref_mut(), found);
             next = rebuilt.number + 1;
             edge = if rebuilt.hash.is_none() { rebuilt.leaves.clone() } else { Vec::new() };
-            self.take(rebuilt, checkpoint, &mut history, &mut checks, &mut found);
+            walked.take(rebuilt, volume, checks, found);
             (self.progress)(Progress { done: size.0.min(next.saturating_mul(TILE_WIDTH)), total: size.0 });
         });
-        bridge(next..bundles, size, &arbiter, &mut history, &mut checks, &mut found);
+        let checks = records.map(|(_, checks)| checks);
+        bridge(next..bundles, size, &arbiter, &mut walked.history, checks, found);
         if size.0 == 0 {
             let reason = "the checkpoint covers no record; a ledger begins with cairn.ledger.opened.v1";
             found.fault(Fault::new(FaultKind::LedgerOpened, reason).file(&published.file));
         }
 
-        let levels = Levels { source: self.source, inventory, size, arbiter: &arbiter, moving: &moving };
-        let mut computed = levels.check(history.hashes(), &edge, |fault| found.fault(fault));
+        let levels = Levels { source, inventory, size, arbiter: &arbiter, moving: &moving };
+        let mut computed = levels.check(walked.history.hashes(), &edge, |fault| found.fault(fault));
         if found.faults.is_empty() || size.0 == 0 {
             // Nothing was put right on the way: the leaves alone must give the root.
-            computed = history.root(size, self.source);
+            computed = walked.history.root(size, source);
         }
         match computed {
             Some(root) if root != checkpoint.root => {
@@ -196,71 +296,7 @@ impl Run<'_> {
             }
             Some(_) => {}
         }
-
-        let mut other = Vec::new();
-        let retained = self.retained(published, key.as_ref(), &mut history, &mut other, &mut found);
-        if let Some(since) = self.since {
-            checkpoints::check_since(since, published, self.source, &mut history, &mut found);
-        }
-        let origin = checkpoint.origin.as_str();
-        checks.end(&mut Context { source: self.source, history: &mut history, origin, found: &mut found });
-        let releases = Releases {
-            source: self.source,
-            size,
-            origin,
-            key: key.as_ref(),
-            opened: checks.opened.as_ref(),
-            built: &checks.provenance.built,
-            blind: checks.streams.is_blind(),
-            stand_in,
-        };
-        let (releases, other_releases) = releases.check(&mut history, &mut found);
-        other.extend(other_releases);
-
-        let mut report = self.report(found);
-        report.not_proven = not_proven(&checks, used.as_ref(), !releases.is_empty(), published);
-        report.key = used;
-        report.checkpoint = Some(CheckpointReport { origin: checkpoint.origin.clone(), size, root: checkpoint.root });
-        report.records = checks.records;
-        report.counts = checks.counts;
-        (report.streams, report.gaps) = checks.streams.report();
-        report.releases = releases;
-        report.retained_checkpoints = retained;
-        report.files.other = other;
-        report
-    }
-
-    /// One bundle, in its turn.
-    fn take(
-        &self,
-        rebuilt: Rebuilt,
-        checkpoint: &Checkpoint,
-        history: &mut History,
-        checks: &mut Checks,
-        found: &mut Found,
-    ) {
-        let Rebuilt { number, leaves, hash, bodies, faults } = rebuilt;
-        faults.into_iter().for_each(|fault| found.fault(fault));
-        // First the tree, so that a head in this bundle can name a checkpoint that ends in it.
-        history.push(number, leaves.clone(), hash);
-        for (place, body) in bodies.iter().enumerate() {
-            let index = RecordIndex(number * TILE_WIDTH + place as u64);
-            let leaf = leaves.get(place).copied();
-            match (body, leaf) {
-                (Body::Record(facts), Some(leaf)) => {
-                    let origin = checkpoint.origin.as_str();
-                    let mut context = Context { source: self.source, history, origin, found };
-                    checks.record(&Entry { index, leaf, facts }, &mut context);
-                }
-                (Body::Invalid(reason), _) => {
-                    let full = TileId::full(TileKind::Entries, number);
-                    let tile = TileId::in_tree(TileKind::Entries, number, checkpoint.size).unwrap_or(full);
-                    found.fault(Fault::new(FaultKind::RecordInvalid, reason.clone()).file(tile).index(index));
-                    checks.unreadable(leaf);
-                }
-                _ => checks.unreadable(leaf),
-            }
-        }
+        walked
     }
 
     fn retained(
@@ -331,7 +367,7 @@ fn bridge(
     size: TreeSize,
     arbiter: &Arbiter<'_>,
     history: &mut History,
-    checks: &mut Checks,
+    checks: Option<&mut Checks>,
     found: &mut Found,
 ) {
     let count = missing.end.saturating_sub(missing.start);
@@ -341,7 +377,9 @@ fn bridge(
         _ => format!("it and the {} bundles behind it are missing, and so are their tiles of level 0", count - 1),
     };
     found.fault(Fault::new(FaultKind::BundleMissing, reason).file(first).index(first.first_record()));
-    checks.unreadable(None);
+    if let Some(checks) = checks {
+        checks.unreadable(None);
+    }
     if count > BRIDGE_MAX || !history.is_whole() {
         return history.break_off();
     }
@@ -354,8 +392,17 @@ fn bridge(
 }
 
 /// What these bytes cannot prove, or were not asked to.
-fn not_proven(checks: &Checks, used: Option<&KeyUsed>, has_releases: bool, published: &Published) -> Vec<String> {
+fn not_proven(
+    checks: &Checks,
+    used: Option<&KeyUsed>,
+    has_releases: bool,
+    published: &Published,
+    structure: bool,
+) -> Vec<String> {
     let mut list = Vec::new();
+    if structure {
+        list.push("anything that records say: only hashes, tiles, roots and checkpoints were checked".to_owned());
+    }
     if used.is_none_or(|used| used.source == KeySource::LedgerOpened) {
         list.push(
             "consistent; origin not proven: no key was given, so the ledger's own first record named it".to_owned(),

@@ -60,6 +60,14 @@ impl Source {
 
     /// The bytes of a file below the root, at most `limit` of them.
     pub(crate) fn read(&self, file: &str, limit: u64) -> Result<Vec<u8>, Unread> {
+        let mut bytes = Vec::new();
+        self.read_to(file, limit, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, in a buffer that is used again and again: what it held before is gone, whatever comes of it.
+    fn read_to(&self, file: &str, limit: u64, bytes: &mut Vec<u8>) -> Result<(), Unread> {
+        bytes.clear();
         let path = self.root.join(file);
         let metadata = fs::metadata(&path).map_err(unread)?;
         // Before opening: opening a pipe would wait for its other end.
@@ -69,22 +77,30 @@ impl Source {
         if metadata.len() > limit {
             return Err(Unread::TooLong { len: metadata.len(), limit });
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        File::open(path).map_err(unread)?.take(limit + 1).read_to_end(&mut bytes).map_err(unread)?;
+        // One byte more than it holds: the call that would find the end is then none.
+        bytes.reserve(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+        File::open(path).map_err(unread)?.take(limit + 1).read_to_end(bytes).map_err(unread)?;
         // It grew between the two calls.
         if bytes.len() as u64 > limit {
             return Err(Unread::TooLong { len: bytes.len() as u64, limit });
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// The bytes of exactly this tile's file.
     pub(crate) fn tile(&self, tile: TileId) -> Result<Vec<u8>, Unread> {
+        let mut bytes = Vec::new();
+        self.tile_to(tile, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, in a buffer that is used again and again.
+    pub(crate) fn tile_to(&self, tile: TileId, bytes: &mut Vec<u8>) -> Result<(), Unread> {
         let item = match tile.kind() {
             TileKind::Entries => ENTRY_LEN_MAX + 2,
             TileKind::Hashes(_) => HASH_LEN,
         };
-        self.read(&tile.to_string(), item as u64 * u64::from(tile.width()))
+        self.read_to(&tile.to_string(), item as u64 * u64::from(tile.width()), bytes)
     }
 
     /// The names in a folder below the root (`""`: the root), sorted; empty when there is no such folder.

@@ -9,6 +9,7 @@ pub(crate) mod arbiter;
 pub(crate) mod history;
 pub(crate) mod leaves;
 pub(crate) mod levels;
+pub(crate) mod speculation;
 
 use cairn_ledger::tile::{TileId, TileKind};
 use cairn_schemas::digest::Digest;
@@ -33,33 +34,46 @@ pub(crate) fn items(level: u8, size: TreeSize) -> u64 {
     size.0.checked_shr(8 * u32::from(level)).unwrap_or(0)
 }
 
-/// The bytes of a tile that the tree needs, and the tile that they come from.
-///
-/// A partial tile may be deleted once the full one is there. A larger partial one takes its place only where the ledger goes on
-/// while it is read (`moving`): then the checkpoint at hand is no longer the newest.
+/// The bytes of a tile that the tree needs, and the tile that they come from; see [`needed_to`].
 pub(crate) fn needed(
     source: &Source,
     tile: TileId,
     widths: impl Iterator<Item = u16>,
     moving: &dyn Fn() -> bool,
 ) -> Result<(TileId, Vec<u8>), Unread> {
-    let missing = match source.tile(tile) {
+    let mut bytes = Vec::new();
+    let from = needed_to(source, tile, widths, moving, &mut bytes)?;
+    Ok((from, bytes))
+}
+
+/// Fetches a tile that the tree needs into a buffer, and says which tile its bytes come from.
+///
+/// A partial tile may be deleted once the full one is there. A larger partial one takes its place only where the ledger goes on
+/// while it is read (`moving`): then the checkpoint at hand is no longer the newest.
+pub(crate) fn needed_to(
+    source: &Source,
+    tile: TileId,
+    widths: impl Iterator<Item = u16>,
+    moving: &dyn Fn() -> bool,
+    bytes: &mut Vec<u8>,
+) -> Result<TileId, Unread> {
+    let missing = match source.tile_to(tile, bytes) {
         Err(Unread::Missing) if tile.is_partial() => Unread::Missing,
-        read => return read.map(|bytes| (tile, bytes)),
+        read => return read.map(|()| tile),
     };
     let full = tile.to_full();
-    match source.tile(full) {
+    match source.tile_to(full, bytes) {
         Err(Unread::Missing) => {}
-        read => return read.map(|bytes| (full, bytes)),
+        read => return read.map(|()| full),
     }
     if moving() {
         // What the inventory saw may be gone again; what is there now is not in it.
         let listed = widths.chain(tile.width() + 1..256);
         for width in listed.filter(|width| *width > tile.width()) {
             if let Some(larger) = named(tile.kind(), tile.index(), width)
-                && let Ok(bytes) = source.tile(larger)
+                && source.tile_to(larger, bytes).is_ok()
             {
-                return Ok((larger, bytes));
+                return Ok(larger);
             }
         }
     }

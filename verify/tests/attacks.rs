@@ -359,7 +359,7 @@ fn in_records() -> Vec<Attack> {
         tell("a record with a name in the clear", &[RecordInvalid], |book| {
             let index = book.decide(2);
             let text = String::from_utf8(book.records[index].clone()).unwrap();
-            book.records[index] = text.replace(a_token("user", "alice").as_str(), "alice").into_bytes();
+            book.records[index] = text.replace(&a_token("user", "alice").to_string(), "alice").into_bytes();
             index
         }),
         tell("a second ledger.opened", &[LedgerOpened], |book| book.add(&StreamId::ledger(), Draft::new(&opened()))),

@@ -56,7 +56,8 @@ fn check(folder: &Path) -> (Vec<Fault>, Option<Digest>) {
     let (size, root) = (TreeSize(SIZE), TILES.1);
     let arbiter = Arbiter::new(&source, size, root);
     let moving = || false;
-    let leaves = Leaves { source: &source, inventory: &inventory, size, arbiter: &arbiter, moving: &moving };
+    let leaves =
+        Leaves { source: &source, inventory: &inventory, size, arbiter: &arbiter, moving: &moving, keys: None };
     let (mut history, mut faults, mut edge) = (History::new(), Vec::new(), Vec::new());
     leaves.walk(&inventory.numbers(u64::MAX), 2, |rebuilt| {
         faults.extend(rebuilt.faults);
