@@ -255,12 +255,7 @@ impl Vault {
         text.lines().map(|line| line.parse().map_err(|_| damaged(format!("{line:?} is not a key id")))).collect()
     }
 
-    pub(super) fn write_index(
-        &self,
-        folders: &mut Folders,
-        index: &[u8; 32],
-        ids: &[KeyId],
-    ) -> Result<(), VaultError> {
+    pub(super) fn write_index(&self, folders: &mut Folders, index: &[u8; 32], ids: &[KeyId]) -> Result<(), VaultError> {
         let bytes = ids.iter().map(|id| format!("{id}\n")).collect::<String>().into_bytes();
         self.write(folders, &[NewFile { path: index_path(index), bytes }])
     }
@@ -340,7 +335,8 @@ fn secret(disk: &dyn Disk, folders: &mut Folders, random: &dyn Random) -> Result
     match disk.read(SECRET_FILE) {
         Ok(bytes) => {
             let rest = bytes.strip_prefix(SECRET_MAGIC).ok_or_else(|| damaged("it does not begin with CAIRNVLT"))?;
-            let key = rest.strip_prefix(&SECRET_VERSION.to_be_bytes()).ok_or_else(|| damaged("its version is not 1"))?;
+            let key =
+                rest.strip_prefix(&SECRET_VERSION.to_be_bytes()).ok_or_else(|| damaged("its version is not 1"))?;
             Ok(of(key.try_into().map_err(|_| damaged("it has another length than 44 bytes"))?))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_schemas::commitment::{Disclosure, DisclosureError, KeyId, SALT_LEN};
-use cairn_schemas::references::{self, BLOB_LEN_MAX, Reference};
+use cairn_schemas::references::{self, Reference};
 use cairn_schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
 use super::{Vault, VaultError};
-use crate::blob::{self, BlobError};
+use crate::blob;
 use crate::files::DiskError;
 use crate::random::Random;
 
@@ -171,10 +171,8 @@ impl Vault {
 /// A file that is to be a blob.
 fn read_blob(file: &Path, path: &str) -> Result<Vec<u8>, SealPersonalError> {
     let len = std::fs::metadata(file).map_err(DiskError::of("read", file))?.len();
-    if len > BLOB_LEN_MAX {
-        let source = VaultError::Blob(BlobError::TooLong { len });
-        return Err(SealPersonalError::Key { path: path.to_owned(), source });
-    }
+    blob::check_len(len)
+        .map_err(|error| SealPersonalError::Key { path: path.to_owned(), source: VaultError::Blob(error) })?;
     Ok(std::fs::read(file).map_err(DiskError::of("read", file))?)
 }
 

@@ -148,11 +148,13 @@ fn an_erasure_that_is_interrupted_anywhere_is_not_begun_or_is_finished() {
                 untouched += 1;
             } else {
                 // It is finished by the next run, under the same name.
-                erase(&vault, &mut |erasure| recorded.push(erasure.foreignid())).or_else(|error| match error {
-                    // Finished before the crash; there is nothing left to do.
-                    VaultError::NoSubject => Ok(()),
-                    error => Err(error),
-                }).unwrap();
+                erase(&vault, &mut |erasure| recorded.push(erasure.foreignid()))
+                    .or_else(|error| match error {
+                        // Finished before the crash; there is nothing left to do.
+                        VaultError::NoSubject => Ok(()),
+                        error => Err(error),
+                    })
+                    .unwrap();
                 recorded.dedup();
                 assert_eq!(recorded.len(), 1, "{case}");
                 finished += 1;
@@ -264,7 +266,9 @@ fn values_are_taken_out_of_a_payload() {
     let personal = |path: &str| PersonalPath { path: path.into(), subject: "user-17".into() };
     let blob = BlobPath { path: "/body".into(), file: file.clone(), subject: Some("user-17".into()) };
     let blobs = std::slice::from_ref(&blob);
-    vault.seal_payload(&ledger, &mut data, &[personal("/user/email"), personal("/user/roles")], blobs, None, at(0)).unwrap();
+    vault
+        .seal_payload(&ledger, &mut data, &[personal("/user/email"), personal("/user/roles")], blobs, None, at(0))
+        .unwrap();
 
     assert!(!data.to_string().contains("alice") && !data.to_string().contains("admin"));
     let found = references::find(&data);
@@ -329,9 +333,8 @@ fn secrets_are_their_owners(root: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     for file in files_below(root) {
         let path = root.join(file);
-        let modes = [&path, path.parent().unwrap()].map(|path| {
-            std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-        });
+        let modes =
+            [&path, path.parent().unwrap()].map(|path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777);
         assert_eq!(modes, [0o600, 0o700], "{}", path.display());
     }
 }
