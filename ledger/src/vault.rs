@@ -31,9 +31,9 @@ use crate::blob::{self, BlobError};
 
 #[cfg(feature = "write")]
 mod erase;
-pub mod key;
 #[cfg(feature = "write")]
 mod keep;
+pub mod key;
 #[cfg(feature = "write")]
 mod seal;
 
@@ -137,8 +137,7 @@ fn disclosure_path(commitment: &Commitment) -> String {
 
 /// The key in a file of the vault; `None`: it was destroyed.
 fn parse_key(id: KeyId, bytes: &[u8]) -> Result<Option<KeyFile>, VaultError> {
-    KeyFile::parse(bytes)
-        .map_err(|reason| VaultError::Damaged { path: key_path(id), reason: reason.to_owned() })
+    KeyFile::parse(bytes).map_err(|reason| VaultError::Damaged { path: key_path(id), reason: reason.to_owned() })
 }
 
 /// Decrypts a disclosure's file and holds it to its commitment.
