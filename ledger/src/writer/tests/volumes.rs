@@ -148,7 +148,7 @@ fn rotation_under_load_loses_nothing() {
         }
         let (ledger, done) = (&ledger, &done);
         scope.spawn(move || {
-            for round in 0_u8.. {
+            for round in 0..12 {
                 if done.load(Ordering::Relaxed) == 8 && round >= 4 {
                     break;
                 }
@@ -204,7 +204,7 @@ fn another_key_needs_the_roots_word_and_signs_what_covers_it() {
     assert!(error.to_string().contains("its checkpoints are signed by"), "{error}");
     let ledger = Ledger::open(folder.path(), vec![signer(), new.clone()], clock()).unwrap();
     // The next volume has the key that is in force, and a third one only with the root's word.
-    let third = NoteSigner::new("x/1", SigningKey::from_bytes(&[10; 32])).unwrap();
+    let third = NoteSigner::new("test/1", SigningKey::from_bytes(&[10; 32])).unwrap();
     let refused = ledger.rotate(Rotation { signer: Some(third.clone()), ..Rotation::default() });
     assert!(matches!(refused, Err(ChangeError::Key { .. })));
     assert_eq!(ledger.rotate(Rotation::default()).unwrap(), 2);
