@@ -23,7 +23,7 @@ const SUBTREE_LABEL: &[u8; 12] = b"subtree/v1\n\0";
 
 /// When something was cosigned: seconds since 1970-01-01 UTC, by the cosigner's clock. 0 is no time: the cosigner does not say that
 /// the tree was the largest that it had seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct CosignTime(pub u64);
 
 /// The bytes under an Ed25519 cosignature: a header, the time, and the checkpoint's whole text.

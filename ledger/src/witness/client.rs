@@ -313,3 +313,6 @@ impl Cosigner {
         Ok((bytes, evaluation))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,3 +306,6 @@ fn run_witness(shared: &Shared, position: usize, mut client: WitnessClient) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

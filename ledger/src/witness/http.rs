@@ -76,3 +76,7 @@ fn read(
     }
     Ok(Reply { status, content_type, body })
 }
+
+#[cfg(test)]
+#[cfg(feature = "witness-server")]
+mod tests;

@@ -1,48 +1,12 @@
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::fixture::{Log, cosigner};
+use super::fixture::{Log, Memory, cosigner};
 use super::*;
 use crate::cosignature::CosignatureSigner;
 use crate::mldsa::SecretKey;
 
 const ORIGIN: &str = "acme/cairn/1";
 const NOW: CosignTime = CosignTime(1_700_000_000);
-
-/// A store in memory that can be told to fail, before or after it did what it was asked.
-#[derive(Clone, Default)]
-struct Memory(Arc<MemoryState>);
-
-#[derive(Default)]
-struct MemoryState {
-    kept: Mutex<BTreeMap<Digest, Vec<u8>>>,
-    evidence: Mutex<Vec<Vec<u8>>>,
-    fails_before: AtomicBool,
-    fails_after: AtomicBool,
-}
-
-impl WitnessStore for Memory {
-    fn load(&self, origin: &Digest) -> io::Result<Option<Vec<u8>>> {
-        Ok(lock(&self.0.kept).get(origin).cloned())
-    }
-
-    fn save(&self, origin: &str, checkpoint: &[u8]) -> io::Result<()> {
-        if self.0.fails_before.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the disk is full"));
-        }
-        lock(&self.0.kept).insert(Digest::sha256(origin.as_bytes()), checkpoint.to_vec());
-        if self.0.fails_after.load(Ordering::SeqCst) {
-            return Err(io::Error::other("it may be there"));
-        }
-        Ok(())
-    }
-
-    fn keep_evidence(&self, _: &str, checkpoint: &[u8]) -> io::Result<()> {
-        lock(&self.0.evidence).push(checkpoint.to_vec());
-        Ok(())
-    }
-}
 
 struct Setting {
     witness: Witness,
@@ -56,9 +20,7 @@ fn setting() -> Setting {
 }
 
 fn witness(log: &Log, store: &Memory) -> Witness {
-    let mut logs = KnownLogs::new();
-    logs.add(KnownLog::ledger(&log.vkey()).unwrap()).unwrap();
-    Witness::new(vec![cosigner("witness.example", 7)], logs, Box::new(store.clone()))
+    fixture::witness("witness.example", 7, log, store)
 }
 
 impl Setting {
