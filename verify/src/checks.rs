@@ -5,6 +5,7 @@
 //! type that has rules of its own gets a check of its own, added to [`Checks`].
 
 pub(crate) mod containment;
+pub(crate) mod foreignids;
 pub(crate) mod provenance;
 pub(crate) mod streams;
 

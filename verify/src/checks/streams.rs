@@ -14,6 +14,7 @@ use cairn_schemas::time::Timestamp;
 use cairn_schemas::types::{NodeKind, RecordType, Role};
 use ed25519_dalek::VerifyingKey;
 
+use super::foreignids::ForeignIds;
 use super::{Context, Entry, Writer, check_opened};
 use crate::facts::Detail;
 use crate::report::{Fault, FaultKind, FindingKind, GapReport, StreamReport};
@@ -50,8 +51,6 @@ struct Stream {
     cloned: bool,
     backwards: u64,
     backwards_index: Option<RecordIndex>,
-    /// 128 bits of a hash stand for each text.
-    foreignids: HashSet<[u8; 16]>,
 }
 
 /// Every stream of the ledger.
@@ -60,6 +59,7 @@ pub(crate) struct Streams {
     producers: BTreeMap<NodeId, Producer>,
     streams: BTreeMap<StreamId, Stream>,
     gaps: Vec<GapReport>,
+    foreignids: ForeignIds,
     /// Leaf hashes of records that cannot be read. A record that follows one of them is not to blame.
     unreadable: HashSet<Digest>,
     /// A record was lost with its leaf hash: sequences may jump and nobody can say whether they should.
@@ -104,7 +104,7 @@ impl Streams {
             stream.backwards_index.get_or_insert(entry.index);
         }
         stream.last_time = facts.time;
-        if facts.foreignid.is_some_and(|id| !stream.foreignids.insert(id)) {
+        if facts.foreignid.is_some_and(|id| !self.foreignids.insert(&facts.stream, id)) {
             context
                 .found
                 .fault(entry.fault(FaultKind::ForeignId, "its foreignid is that of an earlier record of its stream"));
@@ -209,7 +209,6 @@ impl Streams {
             cloned: false,
             backwards: 0,
             backwards_index: None,
-            foreignids: HashSet::new(),
         };
         self.streams.insert(facts.stream.clone(), stream);
         if let (Some(node), Detail::Opened(opened)) = (&node, &facts.detail) {
