@@ -36,6 +36,7 @@ use crate::volume::Place;
 
 mod change;
 mod commit;
+mod cosigned;
 mod open;
 mod state;
 mod submission;
@@ -45,6 +46,7 @@ mod threads;
 mod volumes;
 
 pub use change::{CHANGE_REASON_LEN_MAX, ChangeError, RotateAfter, Rotation};
+pub use cosigned::CosignedError;
 pub use open::{OpenError, Signers};
 pub use submission::{Pending, Published};
 pub use subscription::{Entry, Subscription};
@@ -227,6 +229,8 @@ struct Shared {
     published: Condvar,
     /// One walk over the ledger at a time.
     walking: Mutex<()>,
+    /// The newest checkpoint that meets the witness policy.
+    cosigned: cosigned::Cosigned,
     /// What the threads leave when they are done: the parts that the next writer goes on with.
     handed_over: Mutex<(Option<commit::Committer>, Option<crate::integrate::Integrator>)>,
     /// The writer that comes after this one.

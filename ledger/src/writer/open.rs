@@ -455,6 +455,7 @@ impl Run {
             hurry: Condvar::new(),
             published: Condvar::new(),
             walking: Mutex::new(()),
+            cosigned: super::cosigned::Cosigned::read(&*store, integrator.origin(), published_size),
             handed_over: Mutex::default(),
             succession: Mutex::default(),
             succeeded: Condvar::new(),
