@@ -12,6 +12,7 @@ use cairn_schemas::time::Clock;
 use thiserror::Error;
 
 use super::commit::Committer;
+use super::cosigned::Cosigned;
 use super::state::{Queue, State};
 use super::volumes::{self, OldVolume};
 use super::{Position, Shared};
@@ -438,6 +439,7 @@ impl Run {
         let Run { root, store, older, clock, streams, integrator, published } = self;
         let positions: HashMap<StreamId, Position> =
             streams.ids().filter_map(|id| Some((id.clone(), streams.position(id)?))).collect();
+        let cosigned = Cosigned::read(&*store, integrator.origin(), published.size);
         let mut state = State::new(published, positions);
         state.extend(unpublished);
         let shared = Shared {
@@ -455,7 +457,7 @@ impl Run {
             hurry: Condvar::new(),
             published: Condvar::new(),
             walking: Mutex::new(()),
-            cosigned: super::cosigned::Cosigned::read(&*store, integrator.origin(), published_size),
+            cosigned,
             handed_over: Mutex::default(),
             succession: Mutex::default(),
             succeeded: Condvar::new(),
