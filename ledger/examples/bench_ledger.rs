@@ -28,9 +28,7 @@ use cairn_ledger::head;
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::producer::{Chain, HEAD_RECORDS_MAX};
 use cairn_ledger::writer::Ledger;
-use cairn_schemas::data::{
-    Ancestor, DetectionRaised, FileSeen, LedgerOpened, NodeJoined, Process, StreamOpened, User,
-};
+use cairn_schemas::data::{Ancestor, DetectionRaised, FileSeen, LedgerOpened, NodeJoined, Process, StreamOpened, User};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, ReleaseRef, Sequence, Serial, StreamId};
 use cairn_schemas::record::Draft;
@@ -163,7 +161,12 @@ impl Sensor {
         let (next, prev) = (chain.next(), chain.prev());
         let record = chain.clone().seal(detection(), now())?.bytes;
         let find = |text: &str| -> Result<Vec<usize>> {
-            let found: Vec<usize> = record.windows(text.len()).enumerate().filter(|(_, part)| *part == text.as_bytes()).map(|(at, _)| at).collect();
+            let found: Vec<usize> = record
+                .windows(text.len())
+                .enumerate()
+                .filter(|(_, part)| *part == text.as_bytes())
+                .map(|(at, _)| at)
+                .collect();
             if found.is_empty() { Err(format!("a record has no {text:?}").into()) } else { Ok(found) }
         };
         let digits = format!("{:020}", next.0);
@@ -172,7 +175,16 @@ impl Sensor {
         let sequence_at = [in_id + 1, sequence + "\"sequence\":\"".len()];
         let prevdigest_at = find(&prev.to_string())?[0];
         let start_at = find(START)?[0];
-        Ok(Sensor { stream: chain.stream().clone(), record, sequence_at, prevdigest_at, start_at, next, prev, unsigned: chain.unsigned() })
+        Ok(Sensor {
+            stream: chain.stream().clone(),
+            record,
+            sequence_at,
+            prevdigest_at,
+            start_at,
+            next,
+            prev,
+            unsigned: chain.unsigned(),
+        })
     }
 
     /// The next record's bytes, until the one after.
@@ -359,7 +371,9 @@ fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published
 
 fn quantiles(name: &str, mut times: Vec<u64>) {
     times.sort_unstable();
-    let at = |share: f64| times.get((times.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, |nanos| *nanos as f64 / 1e9);
+    let at = |share: f64| {
+        times.get((times.len().saturating_sub(1) as f64 * share) as usize).map_or(0.0, |nanos| *nanos as f64 / 1e9)
+    };
     say(&format!("{name}_p50"), at(0.5));
     say(&format!("{name}_p99"), at(0.99));
     say(&format!("{name}_p999"), at(0.999));

@@ -80,8 +80,16 @@ pub(crate) trait Replaying {
 /// Waits until a group is durable.
 pub(crate) type Durable = Box<dyn FnOnce() -> Result<(), WalError> + Send>;
 
+/// What another thread may do for a log, told how many records are in durable tiles under a durable checkpoint.
+pub(crate) type Groundwork = Box<dyn Fn(u64) + Send>;
+
 /// The log while it is written. Owned by the one thread that commits.
 pub(crate) trait Log: Send {
+    /// What to call after each checkpoint, so that the thread that commits need not do it.
+    fn groundwork(&self) -> Option<Groundwork> {
+        None
+    }
+
     /// How many groups may be on their way at once; 0 where [`Log::append`] stands still until its group is durable.
     fn in_flight_max(&self) -> usize {
         0
@@ -165,6 +173,17 @@ impl Store for DirStore {
     }
 
     fn clear_log(&self) -> Result<(), WalError> {
+        // `checkpoint` may be there by a rename that was never synced, because the process ended in between. The log is about to go, and
+        // an older one must not come back: it is written again.
+        match self.disk.read(CHECKPOINT_FILE) {
+            Ok(bytes) => {
+                let checkpoint = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes };
+                self.with_folders(|disk, folders| durable::write_files(disk, folders, &[checkpoint]))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(|source| WalError::Io { action: "write again", path: CHECKPOINT_FILE.to_owned(), source })?;
         self.disk.create_folder(wal::WAL_FOLDER).map_err(|source| WalError::Io {
             action: "make",
             path: wal::WAL_FOLDER.to_owned(),
@@ -235,6 +254,10 @@ impl Replaying for SegmentReplay<'_> {
 }
 
 impl Log for Wal {
+    fn groundwork(&self) -> Option<Groundwork> {
+        Some(Box::new(Wal::groundwork(self)))
+    }
+
     fn reserve(&mut self, bytes: u64, next: RecordIndex, covered: u64) -> Result<(), WalError> {
         Wal::reserve(self, bytes, next, covered)
     }

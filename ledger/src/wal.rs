@@ -11,14 +11,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::RecordIndex;
 use thiserror::Error;
 
 use crate::disk::{Disk, DiskFile};
-use crate::durable::{Folders, TEMPORARY_PREFIX, parent};
+use crate::durable::{Folders, TEMPORARY_PREFIX};
 use crate::tile::ENTRY_LEN_MAX;
 
 /// The folder of segments.
@@ -85,20 +85,43 @@ fn fail<'a>(action: &'static str, path: &'a str) -> impl FnOnce(io::Error) -> Wa
 
 /// The log while it is written. Owned by the one thread that commits.
 pub(crate) struct Wal {
-    disk: Arc<dyn Disk>,
     origin: Digest,
     segment_len: u64,
     segment: Segment,
-    /// Full segments, oldest first, with the first index behind each.
-    closed: VecDeque<(String, u64)>,
+    shelf: Arc<Shelf>,
     frames: Vec<u8>,
 }
 
+/// The segment that is written.
 struct Segment {
     path: String,
     file: Box<dyn DiskFile>,
     offset: u64,
+    /// Until its first group is durable it has neither header nor name, but this one.
+    temporary: Option<String>,
 }
+
+/// Segments that are not written now. Another thread than the one that commits may look after them.
+struct Shelf {
+    disk: Arc<dyn Disk>,
+    segment_len: u64,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// Full segments, oldest first, with the first index behind each.
+    closed: VecDeque<(String, u64)>,
+    /// A segment to go on with, under a temporary name.
+    ready: Option<Blank>,
+    /// Whether one will be needed soon.
+    wanted: bool,
+    /// How many temporary names were given out.
+    named: u64,
+}
+
+/// A file of a segment's length without a header, under a temporary name.
+type Blank = (String, Box<dyn DiskFile>);
 
 impl Wal {
     /// Begins an empty log whose first record is `next`. Whatever segments there were must be gone.
@@ -108,8 +131,9 @@ impl Wal {
         segment_len: u64,
         next: RecordIndex,
     ) -> Result<Wal, WalError> {
-        let segment = make_segment(&*disk, &origin, segment_len, next)?;
-        Ok(Wal { disk, origin, segment_len, segment, closed: VecDeque::new(), frames: Vec::new() })
+        let shelf = Arc::new(Shelf { disk, segment_len, held: Mutex::default() });
+        let segment = Segment::begin(shelf.blank(0)?, next);
+        Ok(Wal { origin, segment_len, segment, shelf, frames: Vec::new() })
     }
 
     /// Makes room for a group of at most `bytes`, whose first record is `next`; every record before `covered` is in durable tiles
@@ -122,23 +146,23 @@ impl Wal {
             bytes <= GROUP_LEN_MAX && bytes <= self.segment_len - HEADER_LEN as u64,
             "invariant: groups are bounded"
         );
+        if self.segment.offset > self.segment_len / 2 {
+            self.shelf.held().wanted = true;
+        }
         if self.segment.offset + bytes <= self.segment_len {
             return Ok(());
         }
-        while self.closed.len() > SPARE_SEGMENTS_MAX && self.closed[0].1 <= covered {
-            let (path, _) = self.closed.pop_front().expect("invariant: just looked at");
-            self.disk.remove(&path).map_err(fail("remove", &path))?;
-        }
-        let segment = match self.closed.front() {
-            // Sectors that were written once are overwritten without touching the file system's metadata: half the latency.
-            Some((_, end)) if *end <= covered => {
-                let (path, _) = self.closed.pop_front().expect("invariant: just looked at");
-                reuse_segment(&*self.disk, &self.origin, self.segment_len, next, &path)?
-            }
-            _ => make_segment(&*self.disk, &self.origin, self.segment_len, next)?,
+        let ready = {
+            let mut held = self.shelf.held();
+            held.wanted = false;
+            held.ready.take()
         };
-        let full = std::mem::replace(&mut self.segment, segment);
-        self.closed.push_back((full.path, next.0));
+        let blank = match ready {
+            Some(blank) => blank,
+            None => self.shelf.blank(covered)?,
+        };
+        let full = std::mem::replace(&mut self.segment, Segment::begin(blank, next));
+        self.shelf.held().closed.push_back((full.path, next.0));
         Ok(())
     }
 
@@ -152,17 +176,88 @@ impl Wal {
         records: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> Result<(), WalError> {
         let count = u32::try_from(records.len()).expect("invariant: groups are bounded");
+        let Segment { path, file, offset, temporary } = &mut self.segment;
         self.frames.clear();
+        if temporary.is_some() {
+            *path = segment_path(first);
+            *offset = 0;
+            self.frames.extend_from_slice(&encode_header(&self.origin, self.segment_len, first));
+        }
         for (position, record) in (0..).zip(records) {
             encode_frame(&mut self.frames, first.0 + u64::from(position), position, count, record);
         }
-        let Segment { path, file, offset } = &mut self.segment;
         assert!(*offset + self.frames.len() as u64 <= self.segment_len, "invariant: room was reserved");
         // A crash here leaves any of the group's sectors: torn, not acknowledged, cut off when the ledger is opened.
         file.write_at(*offset, &self.frames).map_err(fail("write", path))?;
         file.sync().map_err(fail("sync", path))?;
         *offset += self.frames.len() as u64;
+        // A segment gets its name with its first group: a `.wal` file always has a good header. A crash in here leaves a file without
+        // a name, whose group was not acknowledged, or the segment with its group.
+        if let Some(temporary) = temporary.take() {
+            let named = self.shelf.disk.rename(&temporary, path).and_then(|()| self.shelf.disk.sync_folder(WAL_FOLDER));
+            named.map_err(fail("name", path))?;
+        }
         Ok(())
+    }
+
+    /// What may be done on another thread, now and then, so that [`Wal::reserve`] finds a segment ready; it is told how many records are
+    /// in durable tiles under a durable checkpoint.
+    pub(crate) fn groundwork(&self) -> impl Fn(u64) + Send + 'static {
+        let shelf = Arc::downgrade(&self.shelf);
+        move |covered| {
+            if let Some(shelf) = shelf.upgrade() {
+                shelf.prepare(covered);
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn begin((temporary, file): Blank, first: RecordIndex) -> Segment {
+        Segment { path: segment_path(first), file, offset: HEADER_LEN as u64, temporary: Some(temporary) }
+    }
+}
+
+impl Shelf {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a segment ready where one will be needed soon.
+    fn prepare(&self, covered: u64) {
+        let wanted = {
+            let held = self.held();
+            held.wanted && held.ready.is_none()
+        };
+        // Should it not be possible, whoever needs the segment tries again, and says why not.
+        if wanted && let Ok(blank) = self.blank(covered) {
+            let mut held = self.held();
+            held.wanted = false;
+            held.ready = Some(blank);
+        }
+    }
+
+    /// A segment without a header: one whose records are all covered, or a new one. Surplus ones are removed.
+    fn blank(&self, covered: u64) -> Result<Blank, WalError> {
+        let (old, surplus, temporary) = {
+            let mut held = self.held();
+            let mut surplus = Vec::new();
+            while held.closed.len() > SPARE_SEGMENTS_MAX && held.closed[0].1 <= covered {
+                surplus.extend(held.closed.pop_front());
+            }
+            let covers = held.closed.front().is_some_and(|(_, end)| *end <= covered);
+            let old = if covers { held.closed.pop_front() } else { None };
+            held.named += 1;
+            (old, surplus, format!("{WAL_FOLDER}/{TEMPORARY_PREFIX}{}-segment", held.named))
+        };
+        for (path, _) in surplus {
+            self.disk.remove(&path).map_err(fail("remove", &path))?;
+        }
+        match old {
+            // Sectors that were written once are overwritten without touching the file system's metadata: half the latency.
+            Some((path, _)) => reuse_segment(&*self.disk, &path, temporary),
+            None => make_segment(&*self.disk, self.segment_len, temporary),
+        }
     }
 }
 
@@ -188,10 +283,8 @@ fn segment_path(first: RecordIndex) -> String {
     format!("{WAL_FOLDER}/{:020}.wal", first.0)
 }
 
-/// A segment comes into being under a temporary name, its header and zeros durable, and only then gets its own: a `.wal` file always has a
-/// good header.
-fn make_segment(disk: &dyn Disk, origin: &Digest, len: u64, first: RecordIndex) -> Result<Segment, WalError> {
-    let temporary = format!("{WAL_FOLDER}/{TEMPORARY_PREFIX}segment");
+/// A segment comes into being under a temporary name, with zeros, so that a commit into it changes no metadata.
+fn make_segment(disk: &dyn Disk, len: u64, temporary: String) -> Result<Blank, WalError> {
     let made = (|| {
         Folders::default().ensure(disk, WAL_FOLDER)?;
         let mut file = disk.create(&temporary)?;
@@ -203,52 +296,27 @@ fn make_segment(disk: &dyn Disk, origin: &Digest, len: u64, first: RecordIndex) 
             offset += part as u64;
         }
         Ok(file)
-    })()
-    .map_err(fail("make", &temporary))
-    .and_then(|file| name_segment(disk, origin, len, first, file, &temporary));
+    })();
     if made.is_err() {
         // A full disk should not be kept full by half a segment. Should this fail as well, opening removes it.
         let _ = disk.remove(&temporary);
     }
-    made
+    match made {
+        Ok(file) => Ok((temporary, file)),
+        Err(error) => Err(fail("make", &temporary)(error)),
+    }
 }
 
 /// Takes a segment whose records are all covered. It loses its name before it gets another header, so that no `.wal` file is ever found
 /// with a header that is not its own.
-fn reuse_segment(
-    disk: &dyn Disk,
-    origin: &Digest,
-    len: u64,
-    first: RecordIndex,
-    old: &str,
-) -> Result<Segment, WalError> {
-    let temporary = format!("{WAL_FOLDER}/{TEMPORARY_PREFIX}segment");
+fn reuse_segment(disk: &dyn Disk, old: &str, temporary: String) -> Result<Blank, WalError> {
     let file = (|| {
         disk.rename(old, &temporary)?;
         disk.sync_folder(WAL_FOLDER)?;
         disk.open(&temporary)
     })()
     .map_err(fail("reuse", old))?;
-    name_segment(disk, origin, len, first, file, &temporary)
-}
-
-fn name_segment(
-    disk: &dyn Disk,
-    origin: &Digest,
-    len: u64,
-    first: RecordIndex,
-    mut file: Box<dyn DiskFile>,
-    temporary: &str,
-) -> Result<Segment, WalError> {
-    let path = segment_path(first);
-    (|| {
-        file.write_at(0, &encode_header(origin, len, first))?;
-        file.sync()?;
-        disk.rename(temporary, &path)?;
-        disk.sync_folder(parent(&path))
-    })()
-    .map_err(fail("name", &path))?;
-    Ok(Segment { path, file, offset: HEADER_LEN as u64 })
+    Ok((temporary, file))
 }
 
 /// The header: magic, version, CRC-32C of the whole header with this field zero, first index, length, SHA-256 of the origin. Numbers are
@@ -345,7 +413,10 @@ impl Replay {
         check_header(&path, &bytes, &self.origin, first)?;
         let mut records = Vec::new();
         let (mut offset, mut expected) = (HEADER_LEN, first);
+        let mut last_group = 0..HEADER_LEN;
         while let Some((group, end)) = read_group(&bytes, offset, expected) {
+            // With the first group goes the header.
+            last_group = if offset == HEADER_LEN { 0..end } else { offset..end };
             for record in group {
                 if expected >= self.next {
                     records.push(record.to_vec());
@@ -359,6 +430,18 @@ impl Replay {
             return Err(WalError::Damaged { path, offset: offset as u64, index: RecordIndex(expected) });
         }
         self.next = self.next.max(expected);
+        // A process that ended between the write and the sync of the last group, or whose sync failed, left it in the kernel's memory and
+        // perhaps nowhere else. Were tiles made of it and the power went then, its indexes would be given away a second time. It is
+        // written again, not only synced again: after a sync that failed the kernel counts the lost pages as clean.
+        if self.segments.is_empty() && !records.is_empty() {
+            (|| {
+                let mut file = disk.open(&path)?;
+                file.write_at(last_group.start as u64, &bytes[last_group])?;
+                file.sync()?;
+                disk.sync_folder(WAL_FOLDER)
+            })()
+            .map_err(fail("write again", &path))?;
+        }
         Ok(Some(records))
     }
 }
@@ -414,6 +497,24 @@ fn has_later_group(bytes: &[u8], torn: u64) -> bool {
         bytes[offset..offset + 2] == [0, 0]
             && decode_frame(&bytes[offset..]).is_some_and(|frame| frame.group_first() > torn)
     })
+}
+
+/// The frames of one group, without a segment around them: an object in a bucket's staging.
+#[cfg(feature = "s3")]
+pub(crate) fn encode_group(first: RecordIndex, records: &[crate::streams::Written]) -> Vec<u8> {
+    let count = u32::try_from(records.len()).expect("invariant: groups are bounded");
+    let mut frames = Vec::with_capacity(records.iter().map(|(record, _)| FRAME_HEADER_LEN + record.len()).sum());
+    for (position, (record, _)) in (0..).zip(records) {
+        encode_frame(&mut frames, first.0 + u64::from(position), position, count, record);
+    }
+    frames
+}
+
+/// The records of such an object; `None` if it is not exactly one whole group that begins with record `first`.
+#[cfg(feature = "s3")]
+pub(crate) fn decode_group(bytes: &[u8], first: u64) -> Option<Vec<&[u8]>> {
+    let (records, end) = read_group(bytes, 0, first)?;
+    (end == bytes.len()).then_some(records)
 }
 
 /// A header and the frame of a group of one, for the test that reads FORMAT.md.

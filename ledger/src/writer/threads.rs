@@ -11,7 +11,7 @@ use super::submission::{Failure, Submission, wake};
 use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
 use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
-use crate::store::Durable;
+use crate::store::{Durable, Groundwork};
 use crate::wal::GROUP_LEN_MAX;
 
 pub(super) fn start(
@@ -30,6 +30,7 @@ pub(super) fn start(
             })
             .map_err(OpenError::Thread)
     };
+    let groundwork = committer.log.groundwork();
     let commits = spawn(
         "ledger-commit",
         Box::new(move |shared| {
@@ -40,7 +41,7 @@ pub(super) fn start(
     match spawn(
         "ledger-publish",
         Box::new(move |shared| {
-            shared.run_publishing(&mut integrator);
+            shared.run_publishing(&mut integrator, groundwork);
             lock(&shared.handed_over).1 = Some(integrator);
         }),
     ) {
@@ -204,7 +205,7 @@ impl Shared {
     }
 
     /// Publishes what is durable until the ledger is closed and all of it is.
-    fn run_publishing(&self, integrator: &mut Integrator) {
+    fn run_publishing(&self, integrator: &mut Integrator, groundwork: Option<Groundwork>) {
         let mut pace = Pace::default();
         while let Some(records) = self.next_unpublished(&pace) {
             let started = Instant::now();
@@ -239,6 +240,9 @@ impl Shared {
                 }
             }
             self.tell_published();
+            if let Some(groundwork) = &groundwork {
+                groundwork(lock(&self.state).published.size.0);
+            }
             pace = Pace { started: Some(started), took: started.elapsed() };
         }
         let mut state = lock(&self.state);
