@@ -34,6 +34,7 @@ use crate::tile::{TILE_WIDTH, TileHashes, TileId, TileKind, decode_entries};
 use crate::tree::{self, ProofError, TreeError};
 use crate::volume::Place;
 
+mod address;
 mod change;
 mod commit;
 mod cosigned;
@@ -45,6 +46,7 @@ mod succession;
 mod threads;
 mod volumes;
 
+pub use address::{Address, AddressError};
 pub use change::{CHANGE_REASON_LEN_MAX, ChangeError, RotateAfter, Rotation};
 pub use cosigned::CosignedError;
 pub use open::{OpenError, Signers};
@@ -231,6 +233,8 @@ struct Shared {
     walking: Mutex<()>,
     /// The newest checkpoint that meets the witness policy.
     cosigned: cosigned::Cosigned,
+    /// The root of the checkpoint that was kept last.
+    kept: Mutex<Option<Digest>>,
     /// What the threads leave when they are done: the parts that the next writer goes on with.
     handed_over: Mutex<(Option<commit::Committer>, Option<crate::integrate::Integrator>)>,
     /// The writer that comes after this one.
@@ -289,6 +293,18 @@ impl Ledger {
     #[must_use]
     pub fn volume(&self) -> u64 {
         self.inner.shared().volume
+    }
+
+    /// The key that signs checkpoints from here on, as a vkey with the current volume's origin as its name.
+    #[must_use]
+    pub fn key(&self) -> String {
+        lock(&self.inner.settled().streams).key_at(u64::MAX).to_owned()
+    }
+
+    /// The current volume's record 0, without what it took over.
+    #[must_use]
+    pub fn opened(&self) -> LedgerOpened {
+        lock(&self.inner.settled().streams).opened().clone()
     }
 
     /// The volumes that are here, rising, the current one last; each with how many of its records belong to the ledger.
@@ -597,7 +613,7 @@ impl Shared {
             ProofError::Tree(TreeError::IndexOutside { index, size }) => ReadError::NotPublished { index, size },
             ProofError::Tree(_) => unreachable!("an inclusion proof has one way to be impossible"),
         })?;
-        keep_in(store, checkpoint).map_err(ReadError::Keep)?;
+        self.keep_in(store, checkpoint).map_err(ReadError::Keep)?;
         Ok(Proof { extra: None, index, hashes, checkpoint: checkpoint.bytes.clone() }.to_bytes())
     }
 
@@ -647,7 +663,29 @@ impl Shared {
 
     /// Keeps a published checkpoint as `checkpoints/<size>`.
     fn keep(&self, checkpoint: &PublishedCheckpoint) -> std::io::Result<()> {
-        keep_in(&*self.store, checkpoint)
+        self.keep_in(&*self.store, checkpoint)
+    }
+
+    fn keep_in(&self, store: &dyn Store, checkpoint: &PublishedCheckpoint) -> std::io::Result<()> {
+        let mut kept = lock(&self.kept);
+        if *kept == Some(checkpoint.root) {
+            return Ok(());
+        }
+        let path = numbered_path(checkpoint.size);
+        // One that is there is written again, as it is: it may be the work of an attempt whose last sync failed or never came, and
+        // that it can be read does not say that it survives.
+        let bytes = match store.read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.cosigned.form_of(checkpoint).unwrap_or_else(|| checkpoint.bytes.clone())
+            }
+            there => there?,
+        };
+        store.write(&[NewFile { path, bytes }]).map_err(|error| match error {
+            StoreError::Io(error) => error,
+            conflict => std::io::Error::other(conflict),
+        })?;
+        *kept = Some(checkpoint.root);
+        Ok(())
     }
 
     /// Some durable records from `from` on: from memory, or the rest of one bundle.
@@ -708,18 +746,6 @@ impl Shared {
         self.hurry.notify_all();
         self.grown.notify_all();
     }
-}
-
-fn keep_in(store: &dyn Store, checkpoint: &PublishedCheckpoint) -> std::io::Result<()> {
-    let path = numbered_path(checkpoint.size);
-    if store.read(&path).is_ok() {
-        return Ok(());
-    }
-    let file = NewFile { path, bytes: checkpoint.bytes.clone() };
-    store.write(&[file]).map_err(|error| match error {
-        StoreError::Io(error) => error,
-        conflict => std::io::Error::other(conflict),
-    })
 }
 
 #[cfg(test)]

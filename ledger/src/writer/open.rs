@@ -96,6 +96,10 @@ pub enum OpenError {
         /// What was said when it was.
         reason: String,
     },
+    /// The bucket cannot be used.
+    #[cfg(feature = "s3")]
+    #[error(transparent)]
+    Bucket(#[from] crate::s3::ConnectError),
     /// The system gave no thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -247,8 +251,10 @@ pub(super) fn create_in(
     let origin_digest = Digest::sha256(origin.as_bytes());
     let fail = |path: &'static str| move |source| OpenError::Io { action: "read", path: path.into(), source };
     let names = store.list("").map_err(fail("."))?;
-    let held = store.replay(origin_digest, RecordIndex(0))?.next_part()?.is_some_and(|records| !records.is_empty());
-    if held || names.iter().any(|name| name == CHECKPOINT_FILE || name == "tile" || name == VOLUME_FOLDER) {
+    if names.iter().any(|name| name == CHECKPOINT_FILE || name == "tile" || name == VOLUME_FOLDER) {
+        return Err(OpenError::Exists);
+    }
+    if store.replay(origin_digest, RecordIndex(0))?.next_part()?.is_some_and(|records| !records.is_empty()) {
         return Err(OpenError::Exists);
     }
     // What an attempt left that a crash cut short holds no record: nobody was told that a ledger was made.
@@ -458,6 +464,7 @@ impl Run {
             published: Condvar::new(),
             walking: Mutex::new(()),
             cosigned,
+            kept: Mutex::new(None),
             handed_over: Mutex::default(),
             succession: Mutex::default(),
             succeeded: Condvar::new(),

@@ -1,0 +1,463 @@
+//! A ledger in a real bucket with Object Lock: crashes, take-overs, and what the server is asked.
+//!
+//! Each test starts itself as a process of its own, with the server's address and credentials in the environment where every AWS tool
+//! looks. Where SeaweedFS cannot be installed the tests say so and do nothing.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::types::ObjectLockMode;
+use cairn_ledger::head;
+use cairn_ledger::note::NoteSigner;
+use cairn_ledger::producer::Chain;
+use cairn_ledger::writer::{Address, AppendError, Ledger, OpenError};
+use cairn_schemas::data::{GitRefused, LedgerOpened, StreamOpened};
+use cairn_schemas::digest::Digest;
+use cairn_schemas::ids::{CommitId, RecordIndex, Sequence, StreamId, TreeSize};
+use cairn_schemas::record::Draft;
+use cairn_schemas::time::{Clock, Timestamp};
+use ed25519_dalek::SigningKey;
+
+mod seaweed;
+
+const SOON: Duration = Duration::from_secs(60);
+/// Set in the process that does a test's work.
+const WORKER: &str = "CAIRN_S3_TEST";
+
+fn server() -> Option<&'static seaweed::Server> {
+    static SERVER: OnceLock<Result<seaweed::Server, String>> = OnceLock::new();
+    match SERVER.get_or_init(seaweed::Server::start) {
+        Ok(server) => Some(server),
+        Err(reason) => {
+            println!("SKIPPED: there is no S3 server to test against: {reason}");
+            None
+        }
+    }
+}
+
+/// This test program again, as a process that does one test's work.
+fn process(test: &str, role: &str, endpoint: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).envs(seaweed::environment(endpoint));
+    command.env(WORKER, role).stdout(Stdio::piped());
+    command
+}
+
+/// `Some(role)` where the work is to be done; otherwise it was done, by another process.
+fn role(test: &str) -> Option<String> {
+    if let Ok(role) = std::env::var(WORKER) {
+        return Some(role);
+    }
+    let server = server()?;
+    let status = process(test, "main", server.endpoint()).stdout(Stdio::inherit()).status().unwrap();
+    assert!(status.success(), "{test} failed in its own process");
+    None
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn signer() -> NoteSigner {
+    NoteSigner::new("bucket/1", key(1)).unwrap()
+}
+
+/// The real time: a server refuses to keep something until a time that is past.
+struct Real;
+
+impl Clock for Real {
+    #[allow(clippy::disallowed_methods, reason = "the process's edge: here time becomes an argument")]
+    fn now(&self) -> Timestamp {
+        Timestamp::from_system(std::time::SystemTime::now())
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(Real)
+}
+
+fn now() -> Timestamp {
+    Real.now()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn s3() -> aws_sdk_s3::Client {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).http_client(http).load().await;
+    aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build())
+}
+
+/// A bucket with versions and Object Lock.
+fn make_bucket(name: &str) {
+    run(async {
+        s3().await.create_bucket().bucket(name).object_lock_enabled_for_bucket(true).send().await.unwrap();
+    });
+}
+
+fn address(bucket: &str) -> Address {
+    format!("s3://{bucket}/ledger?retention=1d").parse().unwrap()
+}
+
+fn opened() -> LedgerOpened {
+    LedgerOpened {
+        name: "bucket".into(),
+        volume: 1,
+        ledger_key: signer().verifier().to_string(),
+        root_key: NoteSigner::new("bucket/root", key(2)).unwrap().verifier().to_string(),
+        release_key: String::new(),
+        control_node: "control".parse().unwrap(),
+        control_key: head::format_key(&key(3).verifying_key()),
+        unsigned_commits: true,
+        mldsa_key: None,
+        witnesses: None,
+        previous: None,
+    }
+}
+
+fn create(address: &Address) -> Ledger {
+    Ledger::create_at(address, &opened(), signer(), clock()).unwrap()
+}
+
+fn open(address: &Address) -> Result<Ledger, OpenError> {
+    Ledger::open_at(address, signer(), clock())
+}
+
+/// A stream of the control plane's node. `number` tells streams apart.
+struct Producer {
+    chain: Chain,
+}
+
+impl Producer {
+    fn new(ledger: &Ledger, number: u8) -> Producer {
+        let id = StreamId::new(&"control".parse().unwrap(), [number; 16]);
+        let chain = match ledger.position(&id) {
+            Some(at) => Chain::resume(id, at.sequence.next(), at.leaf, 0, now()),
+            None => Chain::new(id),
+        };
+        Producer { chain }
+    }
+
+    /// Appends one record; its index and leaf hash.
+    fn append(&mut self, ledger: &Ledger) -> Result<(RecordIndex, Digest), AppendError> {
+        let draft = if self.chain.next() == Sequence(0) {
+            let key = head::format_key(&key(3).verifying_key());
+            Draft::new(&StreamOpened { node: "control".parse().unwrap(), key, predecessor: None })
+        } else {
+            let commit = "c".repeat(40).parse::<CommitId>().unwrap();
+            let reason = "r".repeat(self.chain.next().0 as usize * 37 % 900);
+            Draft::new(&GitRefused { accepted: commit.clone(), refused: commit, reason })
+        };
+        let sealed = self.chain.seal(draft, now()).unwrap();
+        let appended = ledger.append(self.chain.stream(), vec![sealed.bytes])?;
+        Ok((appended.index, sealed.leaf))
+    }
+}
+
+/// A writer in a process of its own that appends from four threads, and says what is durable, until it is killed or stopped.
+fn append_for_ever(bucket: &str) {
+    let ledger = open(&address(bucket)).unwrap();
+    let out = Mutex::new(std::io::stdout());
+    let say = |line: String| {
+        let mut out = out.lock().unwrap();
+        writeln!(out, "{line}").and_then(|()| out.flush()).unwrap();
+    };
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (ledger, say) = (&ledger, &say);
+            scope.spawn(move || {
+                let mut producer = Producer::new(ledger, number);
+                loop {
+                    match producer.append(ledger) {
+                        Ok((index, leaf)) => say(format!("durable {index} {leaf}")),
+                        Err(error) => return say(format!("refused {error}")),
+                    }
+                }
+            });
+        }
+    });
+    say("over".to_owned());
+}
+
+/// What a writer said.
+struct Writer {
+    process: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    durable: BTreeMap<u64, String>,
+    refused: Vec<String>,
+    over: bool,
+}
+
+impl Writer {
+    fn start(test: &str, bucket: &str) -> Writer {
+        let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap();
+        let mut process = process(test, bucket, &endpoint).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Writer { process, lines, durable: BTreeMap::new(), refused: Vec::new(), over: false }
+    }
+
+    fn hear(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["durable", index, leaf] if leaf.len() == 64 => {
+                let before = self.durable.insert(index.parse().unwrap(), leaf.to_owned());
+                assert!(before.is_none(), "index {index} was given twice");
+            }
+            ["refused", ..] => self.refused.push(line.to_owned()),
+            ["over"] => self.over = true,
+            _ => {} // the test harness's own lines, and one that a kill cut short
+        }
+    }
+
+    /// Listens until so many records are durable.
+    fn until(&mut self, durable: usize) {
+        while self.durable.len() < durable {
+            let line = self.lines.next().expect("the writer goes on").unwrap();
+            self.hear(&line);
+        }
+    }
+
+    /// Listens to its end.
+    fn rest(&mut self) {
+        while let Some(Ok(line)) = self.lines.next() {
+            self.hear(&line);
+        }
+        self.process.wait().unwrap();
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Everything that it was told is in the ledger, where it was told.
+    fn check(&self, ledger: &Ledger) {
+        for (index, leaf) in &self.durable {
+            let record = ledger.read(RecordIndex(*index), 1).unwrap().pop();
+            let record = record.unwrap_or_else(|| panic!("acknowledged record {index} is lost"));
+            assert_eq!(Digest::leaf(&record).to_string(), *leaf, "record {index} is another one");
+        }
+    }
+}
+
+#[test]
+fn a_dead_writer_is_succeeded_and_nothing_acknowledged_is_lost() {
+    let test = "a_dead_writer_is_succeeded_and_nothing_acknowledged_is_lost";
+    match role(test).as_deref() {
+        None => return,
+        Some("main") => {}
+        Some(bucket) => return append_for_ever(bucket),
+    }
+    make_bucket("killed");
+    let address = address("killed");
+    let ledger = create(&address);
+    assert!(matches!(Ledger::create_at(&address, &opened(), signer(), clock()), Err(OpenError::Locked)));
+    let mut producer = Producer::new(&ledger, 99);
+    producer.append(&ledger).unwrap();
+    ledger.close();
+    assert!(matches!(Ledger::create_at(&address, &opened(), signer(), clock()), Err(OpenError::Exists)));
+    for round in 0..2 {
+        let mut writer = Writer::start(test, "killed");
+        writer.until(200 + 333 * round);
+        writer.process.kill().unwrap();
+        writer.rest();
+        // The machine and its disk are gone: this process has nothing but the bucket.
+        let died = Instant::now();
+        let ledger = open(&address).unwrap();
+        println!("taken over {:.1} s after the writer died", died.elapsed().as_secs_f64());
+        writer.check(&ledger);
+        producer.append(&ledger).unwrap();
+        assert!(ledger.wait_published(ledger.size(), SOON));
+        ledger.close();
+    }
+}
+
+#[test]
+fn a_paused_writer_steps_back() {
+    let test = "a_paused_writer_steps_back";
+    match role(test).as_deref() {
+        None => return,
+        Some("main") => {}
+        Some(bucket) => return append_for_ever(bucket),
+    }
+    make_bucket("paused");
+    let address = address("paused");
+    create(&address).close();
+    let mut writer = Writer::start(test, "paused");
+    writer.until(100);
+    // While it lives, nobody else gets in.
+    assert!(matches!(open(&address), Err(OpenError::Locked)));
+    writer.signal(rustix::process::Signal::STOP);
+    let ledger = open(&address).unwrap();
+    let mut producer = Producer::new(&ledger, 99);
+    let ours: Vec<_> = (0..20).map(|_| producer.append(&ledger).unwrap()).collect();
+    writer.signal(rustix::process::Signal::CONT);
+    writer.rest();
+    assert!(writer.over && writer.refused.len() == 4, "{:?}", writer.refused);
+    assert!(writer.refused.iter().all(|line| line.contains("another writer has taken over")), "{:?}", writer.refused);
+    writer.check(&ledger);
+    for (index, leaf) in ours {
+        assert!(!writer.durable.contains_key(&index.0), "record {index} was acknowledged twice");
+        let record = ledger.read(index, 1).unwrap().pop().unwrap();
+        assert_eq!(Digest::leaf(&record), leaf);
+    }
+    producer.append(&ledger).unwrap();
+    ledger.close();
+    let size = open(&address).unwrap().size();
+    assert!(size > TreeSize(120), "{size}");
+}
+
+#[test]
+fn what_never_changes_is_locked_and_its_versions_are_written_down() {
+    if role("what_never_changes_is_locked_and_its_versions_are_written_down").is_none() {
+        return;
+    }
+    make_bucket("locked");
+    let ledger = create(&address("locked"));
+    let mut producer = Producer::new(&ledger, 1);
+    for _ in 0..300 {
+        producer.append(&ledger).unwrap();
+    }
+    assert!(ledger.wait_published(ledger.size(), SOON));
+    ledger.close();
+    run(async {
+        let s3 = s3().await;
+        let keys = s3.list_objects_v2().bucket("locked").send().await.unwrap();
+        let keys: Vec<String> = keys.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect();
+        for needed in ["ledger/tile/0/000", "ledger/tile/entries/000", "ledger/checkpoints/1", "ledger/checkpoint"] {
+            assert!(keys.iter().any(|key| key == needed), "{needed} is missing among {keys:?}");
+        }
+        assert!(!keys.iter().any(|key| key == "ledger/writer"), "the writer is gone and says that it is not");
+        let mut locked = 0;
+        for key in &keys {
+            let head = s3.head_object().bucket("locked").key(key).send().await.unwrap();
+            let never_changes = key.contains("/checkpoints/")
+                || key.contains("/versions/")
+                || key.contains("/tile/") && !key.contains(".p/");
+            let mode = head.object_lock_mode();
+            assert_eq!(mode == Some(&ObjectLockMode::Compliance), never_changes, "{key}: {mode:?}");
+            if never_changes {
+                locked += 1;
+                let version = head.version_id().unwrap();
+                let removed = s3.delete_object().bucket("locked").key(key).version_id(version).send().await;
+                assert!(removed.is_err(), "{key} was removed");
+            }
+        }
+        assert!(locked >= 5, "{keys:?}");
+        // Each locked tile's version stands in `versions/`.
+        let mut written = String::new();
+        for key in keys.iter().filter(|key| key.contains("/versions/")) {
+            let object = s3.get_object().bucket("locked").key(key).send().await.unwrap();
+            written += std::str::from_utf8(&object.body.collect().await.unwrap().into_bytes()).unwrap();
+        }
+        for key in ["tile/0/000", "tile/entries/000", "checkpoints/1"] {
+            let head = s3.head_object().bucket("locked").key(format!("ledger/{key}")).send().await.unwrap();
+            let line = format!(r#"{{"key":"{key}","version":"{}","#, head.version_id().unwrap());
+            assert!(written.contains(&line), "{line} is not in {written}");
+        }
+    });
+}
+
+/// A proxy that writes down the head of every request.
+fn record(upstream: &str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = format!("http://{}", listener.local_addr().unwrap());
+    let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let recorded = heads.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&upstream).unwrap());
+            let (mut back, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let mut server = server;
+                let _ = std::io::copy(&mut server, &mut back);
+                let _ = back.shutdown(std::net::Shutdown::Both);
+            });
+            let recorded = recorded.clone();
+            std::thread::spawn(move || {
+                let mut client = BufReader::new(client);
+                loop {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        if client.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let length = |line: &str| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok();
+                    let length: u64 = head.lines().find_map(length).unwrap_or(0);
+                    recorded.lock().unwrap().push(head.clone());
+                    let mut body = Vec::new();
+                    let read = client.by_ref().take(length).read_to_end(&mut body);
+                    if read.is_err() || to.write_all(head.as_bytes()).and_then(|()| to.write_all(&body)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (here, heads)
+}
+
+#[test]
+fn what_the_server_is_asked_holds_by_aws_rules_too() {
+    let test = "what_the_server_is_asked_holds_by_aws_rules_too";
+    match role(test).as_deref() {
+        None => return,
+        Some("main") => {
+            make_bucket("asked");
+            let (here, heads) = record(&std::env::var("AWS_ENDPOINT_URL").unwrap());
+            let status = process(test, "behind the proxy", &here).stdout(Stdio::inherit()).status().unwrap();
+            assert!(status.success());
+            check_requests(&heads.lock().unwrap());
+        }
+        Some(_) => {
+            let address = address("asked");
+            let ledger = create(&address);
+            let mut producer = Producer::new(&ledger, 1);
+            for _ in 0..600 {
+                producer.append(&ledger).unwrap();
+            }
+            ledger.close();
+            let ledger = open(&address).unwrap();
+            producer.append(&ledger).unwrap();
+            ledger.close();
+        }
+    }
+}
+
+fn check_requests(heads: &[String]) {
+    let (mut puts, mut locked, mut swaps) = (0, 0, 0);
+    for head in heads {
+        let line = head.lines().next().unwrap();
+        let has = |name: &str| head.lines().any(|line| line.to_lowercase().starts_with(&format!("{name}:")));
+        let path = line.split(' ').nth(1).unwrap().split('?').next().unwrap();
+        // AWS refuses a PUT to a bucket with Object Lock, and any removal of many, without a checksum of the body.
+        let checked = has("content-md5") || head.to_lowercase().contains("x-amz-checksum-");
+        assert!(!line.starts_with("POST ") || checked, "{head}");
+        if !line.starts_with("PUT ") {
+            continue;
+        }
+        puts += 1;
+        assert!(has("x-amz-checksum-sha256"), "{head}");
+        assert!(!has("transfer-encoding"), "{head}");
+        let conditional = has("if-none-match") || has("if-match");
+        assert!(conditional || path.ends_with("/writer"), "whatever was there is overwritten: {head}");
+        swaps += usize::from(path.ends_with("/checkpoint") && has("if-match"));
+        let never_changes = path.contains("/checkpoints/")
+            || path.contains("/versions/")
+            || path.contains("/tile/") && !path.contains(".p/");
+        locked += usize::from(never_changes);
+        assert_eq!(has("x-amz-object-lock-mode"), never_changes, "{head}");
+        assert_eq!(has("x-amz-object-lock-retain-until-date"), never_changes, "{head}");
+        assert!(!never_changes || has("if-none-match"), "{head}");
+    }
+    assert!(puts > 50 && locked > 5 && swaps > 5, "{puts} {locked} {swaps}");
+}
