@@ -1,5 +1,8 @@
 //! A disk in memory that fails when told to, and forgets in a crash whatever was not synced: any sector of a file, any name of a
-//! folder, in any combination that its seed picks. It also watches: a file that is published and immutable must never change.
+//! folder, in any combination that its seed picks. It is worse than any disk: of a sector that was written several times any state may
+//! survive, with bits flipped among those that the writes changed; a rename may come true on one side only; a write that fails may have been
+//! done in part; and after a sync that failed the bytes are as likely gone as not, whatever later syncs say. It also watches: a file that
+//! is published and immutable must never change, and every place in the code that syncs is noted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,12 +13,82 @@ use crate::durable::parent;
 
 const SECTOR: usize = 512;
 
+/// The bytes of one sector.
+type Sector = [u8; SECTOR];
+
 #[derive(Clone, Default)]
 struct Inode {
     /// What a reader sees now.
-    current: Vec<u8>,
+    current: Arc<Vec<u8>>,
     /// What survives for certain.
-    synced: Vec<u8>,
+    synced: Arc<Vec<u8>>,
+    /// What was written to each sector since, state by state.
+    dirty: BTreeMap<usize, Vec<Sector>>,
+    /// The lengths that the file had since.
+    lens: Vec<usize>,
+}
+
+fn sector(bytes: &[u8], number: usize) -> Sector {
+    let mut sector = [0; SECTOR];
+    let start = (number * SECTOR).min(bytes.len());
+    let end = (start + SECTOR).min(bytes.len());
+    sector[..end - start].copy_from_slice(&bytes[start..end]);
+    sector
+}
+
+impl Inode {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let current = Arc::make_mut(&mut self.current);
+        let end = offset + bytes.len();
+        if current.len() < end {
+            current.resize(end, 0);
+            self.lens.push(end);
+        }
+        current[offset..end].copy_from_slice(bytes);
+        for number in offset / SECTOR..=(end - 1) / SECTOR {
+            self.dirty.entry(number).or_default().push(sector(current, number));
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced = self.current.clone();
+        self.dirty.clear();
+        self.lens.clear();
+    }
+
+    /// Settles what becomes of every write since the last sync; gives how many bits were flipped.
+    fn settle(&mut self, random: &mut Random) -> u64 {
+        let lens = std::mem::take(&mut self.lens);
+        let dirty = std::mem::take(&mut self.dirty);
+        if lens.is_empty() && dirty.is_empty() {
+            return 0;
+        }
+        let mut flipped = 0;
+        let synced = Arc::make_mut(&mut self.synced);
+        let len = match random.below(lens.len() as u64 + 1) as usize {
+            0 => synced.len(),
+            chosen => lens[chosen - 1],
+        };
+        synced.resize(len, 0);
+        for (number, states) in dirty {
+            let start = number * SECTOR;
+            let chosen = random.below(states.len() as u64 + 1) as usize;
+            if chosen > 0 && start < len {
+                let end = (start + SECTOR).min(len);
+                let before = sector(&synced[start..end], 0);
+                synced[start..end].copy_from_slice(&states[chosen - 1][..end - start]);
+                let changed: Vec<usize> = (start..end).filter(|at| synced[*at] != before[at - start]).collect();
+                if !changed.is_empty() && random.below(4) == 0 {
+                    synced[changed[random.below(changed.len() as u64) as usize]] ^= 1 << random.below(8);
+                    flipped += 1;
+                }
+            }
+        }
+        flipped
+    }
 }
 
 #[derive(Clone, Default)]
@@ -31,11 +104,42 @@ enum Entry {
 }
 
 #[derive(Clone)]
-struct Fault {
-    after: u64,
-    done: bool,
-    once: bool,
-    kind: io::ErrorKind,
+enum Fault {
+    /// After so many changing calls one fails; or that and all that follow.
+    Fails { after: u64, done: bool, once: bool, kind: io::ErrorKind },
+    /// There is room for so many bytes, and for names or not.
+    Full { room: usize, names: bool },
+}
+
+/// xorshift64*: enough to pick sides, and the same on every machine.
+#[derive(Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        // Seeds that are close together must not begin alike.
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d | 1);
+        for _ in 0..4 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    /// Below `end`, which is not 0.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn flip(&mut self) -> bool {
+        self.below(2) == 1
+    }
 }
 
 #[derive(Clone)]
@@ -44,10 +148,16 @@ struct State {
     folders: BTreeMap<String, Folder>,
     calls: u64,
     fault: Option<Fault>,
-    random: u64,
+    /// A fault came true since it was set.
+    fired: bool,
+    /// Bits that were flipped, so far.
+    flipped: u64,
+    random: Random,
     locked: BTreeSet<String>,
     /// Syncs that are silently left out.
-    left_out: Option<Syncs>,
+    left_out: Option<SyncPoint>,
+    /// Every sync that was asked for.
+    points: BTreeSet<SyncPoint>,
     /// Published files whose bytes may never change.
     frozen: BTreeMap<String, Vec<u8>>,
 }
@@ -64,8 +174,22 @@ struct FaultyFile {
     kind: Syncs,
 }
 
+/// A place in the code that syncs, and what it syncs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SyncPoint {
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+    pub(crate) kind: Syncs,
+}
+
+impl SyncPoint {
+    fn new(site: SyncSite, kind: Syncs) -> SyncPoint {
+        SyncPoint { file: site.file(), line: site.line(), kind }
+    }
+}
+
 /// The kinds of syncs that the writer makes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Syncs {
     /// Of the write-ahead log's segments.
     Log,
@@ -105,9 +229,12 @@ impl FaultyDisk {
                 folders,
                 calls: 0,
                 fault: None,
-                random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+                fired: false,
+                flipped: 0,
+                random: Random::new(seed),
                 locked: BTreeSet::new(),
                 left_out: None,
+                points: BTreeSet::new(),
                 frozen: BTreeMap::new(),
             })),
         }
@@ -123,7 +250,7 @@ impl FaultyDisk {
         state.fault = None;
         state.calls = 0;
         state.locked.clear();
-        state.random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        state.random = Random::new(seed);
         FaultyDisk { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -135,23 +262,48 @@ impl FaultyDisk {
     /// Lets `calls` more changing calls through; the next one fails, and so does every one after it, as on a dead disk. `done`: the
     /// failing call is done all the same, and only reported as failed.
     pub(crate) fn fail_after(&self, calls: u64, done: bool) {
-        self.state().fault = Some(Fault { after: calls, done, once: false, kind: io::ErrorKind::Other });
+        self.set(Fault::Fails { after: calls, done, once: false, kind: io::ErrorKind::Other });
     }
 
-    /// As [`FaultyDisk::fail_after`], but only that one call fails.
-    pub(crate) fn fail_once_after(&self, calls: u64, done: bool) {
-        self.state().fault = Some(Fault { after: calls, done, once: true, kind: io::ErrorKind::Other });
+    /// As [`FaultyDisk::fail_after`], but only that one call fails, with an error of this kind.
+    pub(crate) fn fail_once_after(&self, calls: u64, done: bool, kind: io::ErrorKind) {
+        self.set(Fault::Fails { after: calls, done, once: true, kind });
     }
 
     /// From now on the disk is full: nothing can be made. What exists can be written and synced.
     pub(crate) fn fill(&self) {
-        self.state().fault =
-            Some(Fault { after: u64::MAX, done: false, once: false, kind: io::ErrorKind::StorageFull });
+        self.set(Fault::Full { room: 0, names: false });
     }
 
-    /// From now on syncs of this kind do nothing, and say that they did.
-    pub(crate) fn leave_out(&self, syncs: Option<Syncs>) {
-        self.state().left_out = syncs;
+    /// From now on there is room for so many bytes; `names`: and for any number of empty files.
+    pub(crate) fn fill_to(&self, room: usize, names: bool) {
+        self.set(Fault::Full { room, names });
+    }
+
+    fn set(&self, fault: Fault) {
+        let mut state = self.state();
+        state.fault = Some(fault);
+        state.fired = false;
+    }
+
+    /// Whether a fault came true since the last one was set.
+    pub(crate) fn fired(&self) -> bool {
+        self.state().fired
+    }
+
+    /// How many bits were flipped, on the disk that this is a copy of too.
+    pub(crate) fn flipped(&self) -> u64 {
+        self.state().flipped
+    }
+
+    /// From now on syncs at this place do nothing, and say that they did.
+    pub(crate) fn leave_out(&self, point: Option<SyncPoint>) {
+        self.state().left_out = point;
+    }
+
+    /// Every sync that was asked for so far, on copies of this disk apart.
+    pub(crate) fn sync_points(&self) -> BTreeSet<SyncPoint> {
+        self.state().points.clone()
     }
 
     /// No more faults.
@@ -159,36 +311,30 @@ impl FaultyDisk {
         self.state().fault = None;
     }
 
+    /// The process ends and the machine goes on: nothing is lost but locks.
+    pub(crate) fn end_process(&self) {
+        let mut state = self.state();
+        state.fault = None;
+        state.locked.clear();
+    }
+
     /// The power goes: what was not synced is lost, in part and in any order; locks are gone.
     pub(crate) fn crash(&self) {
         let mut state = self.state();
         state.fault = None;
         state.locked.clear();
-        let mut random = state.random;
-        let mut flip = move || {
-            // xorshift64*: enough to pick sides, and the same on every machine.
-            random ^= random >> 12;
-            random ^= random << 25;
-            random ^= random >> 27;
-            random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 63 == 1
-        };
+        let mut random = state.random.clone();
+        let mut flipped = 0;
         for inode in &mut state.inodes {
-            let len = if flip() { inode.current.len() } else { inode.synced.len() };
-            let mut bytes = vec![0; len];
-            for (number, sector) in bytes.chunks_mut(SECTOR).enumerate() {
-                let side = if flip() { &inode.current } else { &inode.synced };
-                let start = (number * SECTOR).min(side.len());
-                let end = (start + sector.len()).min(side.len());
-                sector[..end - start].copy_from_slice(&side[start..end]);
-            }
-            inode.current.clone_from(&bytes);
-            inode.synced = bytes;
+            flipped += inode.settle(&mut random);
+            inode.current = inode.synced.clone();
         }
+        state.flipped += flipped;
         for folder in state.folders.values_mut() {
             let names: BTreeSet<String> = folder.current.keys().chain(folder.synced.keys()).cloned().collect();
             for name in names {
                 let (now, then) = (folder.current.get(&name).cloned(), folder.synced.get(&name).cloned());
-                let kept = if now == then || flip() { now } else { then };
+                let kept = if now == then || random.flip() { now } else { then };
                 match kept {
                     Some(entry) => folder.current.insert(name, entry),
                     None => folder.current.remove(&name),
@@ -201,7 +347,7 @@ impl FaultyDisk {
         for path in lost {
             state.folders.remove(&path);
         }
-        state.random = state.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.random = random;
     }
 
     /// Every published file by path: what a reader would be given a copy of.
@@ -215,7 +361,7 @@ impl FaultyDisk {
                     && !path.starts_with("wal/")
                     && path != "lock"
                 {
-                    files.insert(path, state.inodes[*inode].current.clone());
+                    files.insert(path, state.inodes[*inode].current.to_vec());
                 }
             }
         }
@@ -235,33 +381,52 @@ impl FaultyDisk {
     pub(crate) fn tamper(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         let inode = state.file(path).unwrap();
-        change(&mut state.inodes[inode].current);
-        state.inodes[inode].synced = state.inodes[inode].current.clone();
+        change(Arc::make_mut(&mut state.inodes[inode].current));
+        state.inodes[inode].sync();
         state.frozen.remove(path);
     }
 
-    /// Counts a changing call and says what becomes of it.
-    fn call(&self, making: bool, act: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+    /// Counts a changing call and says what becomes of it. `instead` is done where it fails and is not done: what a failure of its kind
+    /// may leave.
+    fn call(
+        &self,
+        act: impl FnOnce(&mut State) -> io::Result<()>,
+        instead: impl FnOnce(&mut State, &mut Random),
+    ) -> io::Result<()> {
         let mut state = self.state();
         state.calls += 1;
-        let Some(fault) = &mut state.fault else { return act(&mut state) };
-        if fault.kind == io::ErrorKind::StorageFull {
-            return if making { Err(fault.kind.into()) } else { act(&mut state) };
-        }
-        if fault.after > 0 {
-            fault.after -= 1;
+        let Some(Fault::Fails { after, done, once, kind }) = &mut state.fault else { return act(&mut state) };
+        if *after > 0 {
+            *after -= 1;
             return act(&mut state);
         }
-        let (done, kind) = (fault.done, fault.kind);
+        let (was_done, once, kind) = (*done, *once, *kind);
         // Only the first failing call is done behind the caller's back; after that the disk is dead.
-        fault.done = false;
-        if fault.once {
+        *done = false;
+        let first = !state.fired;
+        state.fired = true;
+        if once {
             state.fault = None;
         }
-        if done {
+        if was_done {
             act(&mut state)?;
+        } else if first {
+            let mut random = state.random.clone();
+            instead(&mut state, &mut random);
+            state.random = random;
         }
         Err(io::Error::new(kind, "injected"))
+    }
+
+    /// Fails where there is no room for another name.
+    fn room_for_a_name(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if matches!(state.fault, Some(Fault::Full { names: false, .. })) {
+            state.calls += 1;
+            state.fired = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 }
 
@@ -302,32 +467,53 @@ impl State {
 
 impl DiskFile for FaultyFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.call(false, |state| {
-            let file = &mut state.inodes[self.inode].current;
-            let offset = offset as usize;
-            if file.len() < offset + bytes.len() {
-                file.resize(offset + bytes.len(), 0);
-            }
-            file[offset..offset + bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        })
+        let (inode, offset) = (self.inode, offset as usize);
+        let mut full = false;
+        self.disk.call(
+            |state| {
+                let file = &mut state.inodes[inode];
+                let grows = (offset + bytes.len()).saturating_sub(file.current.len());
+                let mut written = bytes.len();
+                if let Some(Fault::Full { room, .. }) = &mut state.fault {
+                    full = grows > *room;
+                    written -= grows.saturating_sub(*room);
+                    *room -= grows.min(*room);
+                }
+                state.fired |= full;
+                file.write(offset, &bytes[..written]);
+                Ok(())
+            },
+            // Short: a part of it was written.
+            |state, random| {
+                let part = random.below(bytes.len() as u64 + 1) as usize;
+                state.inodes[inode].write(offset, &bytes[..part]);
+            },
+        )?;
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    fn sync_at(&mut self, _: SyncSite) -> io::Result<()> {
-        self.disk.call(false, |state| {
-            if state.left_out != Some(self.kind) {
-                let inode = &mut state.inodes[self.inode];
-                inode.synced.clone_from(&inode.current);
-            }
-            Ok(())
-        })
+    fn sync_at(&mut self, site: SyncSite) -> io::Result<()> {
+        let (inode, point) = (self.inode, SyncPoint::new(site, self.kind));
+        self.disk.call(
+            |state| {
+                state.points.insert(point);
+                if state.left_out != Some(point) {
+                    state.inodes[inode].sync();
+                }
+                Ok(())
+            },
+            // The kernel gave up on any of these sectors, and counts them as clean from now on.
+            |state, random| {
+                state.inodes[inode].settle(random);
+            },
+        )
     }
 }
 
 impl Disk for FaultyDisk {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let state = self.state();
-        Ok(state.inodes[state.file(path)?].current.clone())
+        Ok(state.inodes[state.file(path)?].current.to_vec())
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -336,12 +522,16 @@ impl Disk for FaultyDisk {
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.room_for_a_name()?;
         let mut made = 0;
-        self.call(true, |state| {
-            made = state.inodes.len();
-            state.inodes.push(Inode::default());
-            state.set(path, Some(Entry::File(made)))
-        })?;
+        self.call(
+            |state| {
+                made = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.set(path, Some(Entry::File(made)))
+            },
+            |_, _| {},
+        )?;
         Ok(Box::new(FaultyFile { disk: self.clone(), inode: made, kind: Syncs::of_file(path) }))
     }
 
@@ -351,54 +541,61 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.call(false, |state| {
+        let rename = |state: &mut State| {
             let entry = state.entry(from)?.clone();
             if let Entry::File(inode) = entry
                 && (to.starts_with("tile/") || to.starts_with("checkpoints/"))
             {
-                let bytes = state.inodes[inode].current.clone();
+                let bytes = state.inodes[inode].current.to_vec();
                 let before = state.frozen.insert(to.to_owned(), bytes.clone());
                 assert!(before.is_none_or(|before| before == bytes), "{to} was published with other bytes before");
             }
             state.set(from, None)?;
             state.set(to, Some(entry))
-        })
+        };
+        self.call(rename, |_, _| {})
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.call(false, |state| state.set(path, None))
+        self.call(|state| state.set(path, None), |_, _| {})
     }
 
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
-        self.call(false, |state| {
+        let remove = |state: &mut State| {
             if state.folders.get(folder).is_some_and(|folder| !folder.current.is_empty()) {
                 return Err(io::ErrorKind::DirectoryNotEmpty.into());
             }
             state.folders.remove(folder);
             state.set(folder, None)
-        })
+        };
+        self.call(remove, |_, _| {})
     }
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
-        self.call(true, |state| {
-            if state.folders.contains_key(folder) {
-                return Ok(());
-            }
+        if self.state().folders.contains_key(folder) {
+            return self.call(|_| Ok(()), |_, _| {});
+        }
+        self.room_for_a_name()?;
+        let create = |state: &mut State| {
             state.set(folder, Some(Entry::Folder))?;
             state.folders.insert(folder.to_owned(), Folder::default());
             Ok(())
-        })
+        };
+        self.call(create, |_, _| {})
     }
 
-    fn sync_folder_at(&self, folder: &str, _: SyncSite) -> io::Result<()> {
-        self.call(false, |state| {
-            let left_out = state.left_out == Some(Syncs::of_folder(folder));
+    fn sync_folder_at(&self, folder: &str, site: SyncSite) -> io::Result<()> {
+        let point = SyncPoint::new(site, Syncs::of_folder(folder));
+        let sync = |state: &mut State| {
+            state.points.insert(point);
+            let left_out = state.left_out == Some(point);
             let folder = state.folders.get_mut(folder).ok_or(io::ErrorKind::NotFound)?;
             if !left_out {
                 folder.synced.clone_from(&folder.current);
             }
             Ok(())
-        })
+        };
+        self.call(sync, |_, _| {})
     }
 
     fn lock(&self, path: &str) -> io::Result<LockGuard> {

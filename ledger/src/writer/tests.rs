@@ -10,6 +10,7 @@ use crate::fixture::{Producer, check, clock, opened, signer};
 use crate::note::{Note, VerifierKey};
 
 mod faults;
+mod simulator;
 mod volumes;
 
 const SOON: Duration = Duration::from_secs(30);

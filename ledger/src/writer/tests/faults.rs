@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::disk::faulty::{FaultyDisk, Syncs};
+use crate::disk::Disk as _;
+use crate::disk::faulty::FaultyDisk;
 use crate::integrate::{PUBLISH_RECORDS_MAX, PublishError};
 use crate::producer::Chain;
 use crate::streams::Streams;
 use crate::writer::commit::CommitError;
 
 /// Small segments, so that they follow each other quickly.
-const OPTIONS: Options = Options { segment_len: 40 << 10 };
+pub(super) const OPTIONS: Options = Options { segment_len: 40 << 10 };
 
 /// A ledger driven step by step.
-struct Run {
-    opened: open::Opened,
+pub(super) struct Run {
+    pub(super) opened: open::Opened,
 }
 
 /// What was promised to the outside: it must be true after any crash.
@@ -26,12 +27,12 @@ struct Promises {
 }
 
 impl Run {
-    fn create(disk: &FaultyDisk) -> Result<Run, OpenError> {
+    pub(super) fn create(disk: &FaultyDisk) -> Result<Run, OpenError> {
         let opened = open::create(Arc::new(disk.clone()), &opened(), signer(), clock(), OPTIONS)?;
         Ok(Run { opened })
     }
 
-    fn open(disk: &FaultyDisk) -> Result<Run, OpenError> {
+    pub(super) fn open(disk: &FaultyDisk) -> Result<Run, OpenError> {
         Ok(Run { opened: open::open(Arc::new(disk.clone()), signer(), clock(), OPTIONS)? })
     }
 
@@ -41,21 +42,33 @@ impl Run {
         stream: &StreamId,
         records: Vec<Vec<u8>>,
     ) -> Result<Result<Appended, AppendError>, CommitError> {
+        let answers = self.commit(vec![(stream.clone(), records)])?;
+        Ok(answers.into_iter().next().expect("one submission has one answer"))
+    }
+
+    /// Commits one group, and gives each submission's answer.
+    pub(super) fn commit(
+        &mut self,
+        submissions: Vec<(StreamId, Vec<Vec<u8>>)>,
+    ) -> Result<Vec<Result<Appended, AppendError>>, CommitError> {
         let shared = &self.opened.shared;
-        let incoming = records.into_iter().map(|bytes| Incoming::read(stream, bytes)).collect();
-        let group = [Arc::new(Submission::new(stream.clone(), incoming, History::new()))];
+        let submission = |(stream, records): (StreamId, Vec<Vec<u8>>)| {
+            let incoming = records.iter().map(|bytes| Incoming::read(&stream, bytes)).collect();
+            Arc::new(Submission::new(stream, incoming))
+        };
+        let group: Vec<Arc<Submission>> = submissions.into_iter().map(submission).collect();
         let covered = lock(&shared.state).published.size.0;
         let commit = self.opened.committer.commit(&shared.streams, &group, covered, shared.clock.now())?;
         shared.finish(&group, commit);
-        Ok(group[0].wait(0, None))
+        Ok(group.iter().map(|submission| submission.answered()).collect())
     }
 
-    fn publish(&mut self) -> Result<Arc<PublishedCheckpoint>, PublishError> {
+    pub(super) fn publish(&mut self) -> Result<Arc<PublishedCheckpoint>, PublishError> {
         let shared = &self.opened.shared;
         let records = lock(&shared.state).unpublished(PUBLISH_RECORDS_MAX);
-        let checkpoint = self.opened.integrator.publish(&records, false, shared.clock.now())?;
+        let checkpoint = self.opened.integrator.publish(records.records(), false, shared.clock.now())?;
         let mut state = lock(&shared.state);
-        state.publish(checkpoint);
+        drop(state.publish(checkpoint));
         Ok(state.published.clone())
     }
 
@@ -180,7 +193,7 @@ fn every_call_fails_in_both_forms_and_nothing_promised_is_lost() {
             let disk = disk.copy(call * 4 + u64::from(done) * 2 + u64::from(once));
             let mut promises = merged(&before);
             if once {
-                disk.fail_once_after(call, done)
+                disk.fail_once_after(call, done, std::io::ErrorKind::Other)
             } else {
                 disk.fail_after(call, done)
             }
@@ -222,51 +235,6 @@ fn crashes_during_recovery_too() {
         }
         attempt(&disk, &spool, &mut promises).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(verify(&disk, &promises)[250..], spool.records, "seed {seed}");
-    }
-}
-
-/// One run with crashes, in which syncs of a kind may be left out; what is wrong afterwards, if anything.
-fn crash_and_verify(
-    disk: &FaultyDisk,
-    before: &Promises,
-    spool: &Spool,
-    seed: u64,
-    left_out: Option<Syncs>,
-) -> Option<String> {
-    let disk = disk.copy(seed);
-    let mut promises = merged(before);
-    disk.leave_out(left_out);
-    for round in 0..2 {
-        disk.fail_after((seed * 7 + round * 41) % 150, false);
-        let _ = attempt(&disk, spool, &mut promises);
-        disk.crash();
-    }
-    disk.leave_out(None);
-    let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        attempt(&disk, spool, &mut promises).map(|()| verify(&disk, &promises).split_off(250))
-    }));
-    match finished {
-        Ok(Ok(records)) if records == spool.records => None,
-        Ok(Ok(_)) => Some("other records".into()),
-        Ok(Err(error)) => Some(error),
-        Err(_) => Some("a promise was broken".into()),
-    }
-}
-
-#[test]
-fn every_kind_of_sync_is_needed() {
-    let (disk, before) = base(250);
-    let spool = Spool::of(Producer::named("sensor-1", 11, 1), 20);
-    let wrong = |seed, left_out| crash_and_verify(&disk, &before, &spool, seed, left_out);
-    for seed in 0..20 {
-        assert_eq!(wrong(seed, None), None, "seed {seed}");
-    }
-    // Retained checkpoints are not among these: losing one breaks no promise but that of a proof, which waits for its sync.
-    for syncs in [Syncs::Log, Syncs::LogNames, Syncs::Files, Syncs::TileNames, Syncs::RootNames] {
-        assert!(
-            (0..100).any(|seed| wrong(seed, Some(syncs)).is_some()),
-            "nothing went wrong without syncs of {syncs:?}"
-        );
     }
 }
 
