@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cairn_ledger::volume::Place;
 use cairn_ledger::writer::{Ledger, ReadError};
 use cairn_policy::{Policy, TestReport};
 use cairn_release::content;
@@ -33,7 +34,7 @@ use cairn_release::store::{FoundError, Recorded as RecordedRelease, ReleaseStore
 use cairn_schemas::config::PolicyConfig;
 use cairn_schemas::data::{GitRefused, RejectedAt};
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{CommitId, RecordIndex, ReleaseRef, Serial};
+use cairn_schemas::ids::{CommitId, ReleaseRef, Serial};
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::Clock;
 use cairn_schemas::token::TokenKey;
@@ -82,16 +83,16 @@ pub enum BuildError {
     #[error(transparent)]
     Statement(#[from] StatementError),
     /// No checkpoint covered the record in time.
-    #[error("no checkpoint covers record {index} yet")]
+    #[error("no checkpoint covers record {place} yet")]
     NotPublished {
         /// The record.
-        index: RecordIndex,
+        place: Place,
     },
     /// The record was not folded in time.
-    #[error("record {index} was not seen yet")]
+    #[error("record {place} was not seen yet")]
     NotFolded {
         /// The record.
-        index: RecordIndex,
+        place: Place,
     },
 }
 
@@ -195,7 +196,7 @@ impl Builder {
     }
 
     fn resume_recorded(&mut self, serial: Serial, release: &RecordedRelease) -> Result<(), BuildError> {
-        let index = self.live.read().releases().get(&serial).map(|release| release.index).unwrap_or_default();
+        let place = self.live.read().releases().get(&serial).map_or(Place::start_of(1), |release| release.place);
         match resume(&self.store.found(serial)?, Some(release), None, serial) {
             Resume::Damaged { file } => {
                 tracing::error!(%serial, file, "a file of a recorded release is gone or another: it is not offered");
@@ -207,9 +208,9 @@ impl Builder {
                 Ok(())
             }
             _ => {
-                let record = self.ledger.read(index, 1)?;
-                let record = record.first().map(|bytes| bytes.to_vec()).unwrap_or_default();
-                self.finish(serial, index, &record)
+                let entry = self.ledger.read_from(place, 1)?;
+                let record = entry.first().map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+                self.finish(serial, place, &record)
             }
         }
     }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::producer::{Chain, SealError, Sealed};
+use cairn_ledger::volume::Place;
 use cairn_ledger::writer::{AppendError, Ledger};
 use cairn_schemas::data::{CheckpointSeen, StreamOpened};
-use cairn_schemas::ids::{NodeId, RecordIndex, StreamId};
+use cairn_schemas::ids::{NodeId, StreamId};
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::Clock;
 use ed25519_dalek::SigningKey;
@@ -52,7 +53,7 @@ pub struct Recorded {
     /// Their bytes.
     pub records: Vec<Vec<u8>>,
     /// The last one's place. Others' records may stand between them.
-    pub index: RecordIndex,
+    pub place: Place,
 }
 
 impl Control {
@@ -134,7 +135,10 @@ impl Control {
                 *chain = next;
                 match appended.rejected.into_iter().next() {
                     Some(rejected) => Err(ControlError::Rejected { reason: rejected.reason }),
-                    None => Ok(Recorded { records, index: appended.index }),
+                    None => {
+                        let place = Place { volume: appended.volume, index: appended.index };
+                        Ok(Recorded { records, place })
+                    }
                 }
             }
             Err(error) => {

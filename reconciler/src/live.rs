@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use cairn_schemas::ids::TreeSize;
+use cairn_ledger::volume::Place;
 use cairn_schemas::record::Record;
 use cairn_schemas::time::Timestamp;
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use crate::state::State;
 #[derive(Debug)]
 pub struct Live {
     state: RwLock<State>,
-    folded: Mutex<TreeSize>,
+    folded: Mutex<Place>,
     grew: Condvar,
     settled: watch::Sender<u64>,
 }
@@ -23,7 +23,7 @@ impl Live {
     /// Begins with what was folded so far.
     #[must_use]
     pub fn new(state: State) -> Live {
-        let folded = Mutex::new(state.size());
+        let folded = Mutex::new(state.end());
         Live { state: RwLock::new(state), folded, grew: Condvar::new(), settled: watch::Sender::new(0) }
     }
 
@@ -47,8 +47,8 @@ impl Live {
             match state.apply(bytes, arrived, now) {
                 Ok((_, record)) => parsed.push(record),
                 Err(error) => {
-                    let index = state.size().0 - 1;
-                    tracing::warn!(index, error = error.one_line(), "a record that this version cannot read");
+                    let end = state.end();
+                    tracing::warn!(before = %end, error = error.one_line(), "a record that this version cannot read");
                 }
             }
         }
@@ -57,16 +57,16 @@ impl Live {
 
     /// Wakes who waits for the state to cover what was folded.
     pub(crate) fn announce(&self) {
-        let size = self.read().size();
-        *self.folded.lock().unwrap_or_else(PoisonError::into_inner) = size;
+        let end = self.read().end();
+        *self.folded.lock().unwrap_or_else(PoisonError::into_inner) = end;
         self.grew.notify_all();
     }
 
-    /// Waits until the state covers this many records and that was announced; false after `timeout`.
-    pub(crate) fn wait_for(&self, size: TreeSize, timeout: Duration) -> bool {
+    /// Waits until the state covers the record at this place and that was announced; false after `timeout`.
+    pub(crate) fn wait_for(&self, place: Place, timeout: Duration) -> bool {
         let began = Instant::now();
         let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
-        while *folded < size {
+        while *folded <= place {
             let Some(left) = timeout.checked_sub(began.elapsed()) else {
                 return false;
             };

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use cairn_ledger::volume::Place;
 use cairn_schemas::ids::{NodeId, ReleaseRef, RingName, StreamId, TreeSize};
 use cairn_schemas::time::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -243,7 +244,7 @@ fn recent(view: &View) -> Markup {
                     th scope="col" { "Summary" }
                 } }
                 tbody { @for record in &view.recent { tr {
-                    td.number { (record.index) }
+                    td.number { (place(record.place)) }
                     td { (time(record.time)) }
                     td { (record.kind) }
                     td title=(record.stream) { (producer(&record.stream)) }
@@ -253,6 +254,11 @@ fn recent(view: &View) -> Markup {
             } }
         }
     }
+}
+
+/// A record's index; with its volume in front where that is not the first.
+fn place(place: Place) -> String {
+    if place.volume == 1 { place.index.to_string() } else { place.to_string() }
 }
 
 /// Who wrote it: a node, the control plane, or the ledger.

@@ -21,11 +21,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use cairn_ledger::volume::Place;
 use cairn_ledger::writer::{Ledger, ReadError};
 use cairn_release::signers::{SignerPolicy, SignersError};
 use cairn_release::store::ReleaseStore;
 use cairn_schemas::fleet::Fleet;
-use cairn_schemas::ids::{RecordIndex, ReleaseRef};
+use cairn_schemas::ids::ReleaseRef;
 use cairn_schemas::time::{Clock, Timestamp};
 use cairn_schemas::types::RecordType;
 
@@ -141,7 +142,7 @@ impl ControlPlane {
         let Prepared { dir, fleet, keys, ledger, control, joins } = prepared;
         let (ledger_folder, policies) = (dir.join("ledger"), dir.join("policies"));
         let state = rebuild(&ledger, State::new(fleet.control_node.clone()), clock.now())?;
-        let follow_from = RecordIndex(state.size().0);
+        let follow_from = state.end();
         let promoted = state.last_promoted();
         let releases = ledger_folder.join("releases");
         let shared = Arc::new(Shared {
@@ -323,21 +324,26 @@ fn mirror_folder(dir: &std::path::Path) -> Result<PathBuf, RepoError> {
 
 /// Folds what is in the ledger.
 fn rebuild(ledger: &Ledger, mut state: State, now: Timestamp) -> Result<State, ReadError> {
-    let end = ledger.size().0;
-    while state.size().0 < end {
-        for bytes in ledger.read(RecordIndex(state.size().0), READ_STEP)? {
-            let more = end.saturating_sub(state.size().0 + 1);
+    let total: u64 = ledger.volumes().iter().map(|(_, size)| size.0).sum();
+    let mut next = ledger.start();
+    while state.size().0 < total {
+        let entries = ledger.read_from(next, READ_STEP)?;
+        if entries.is_empty() {
+            break;
+        }
+        for (place, bytes) in entries {
+            let more = total.saturating_sub(state.size().0 + 1);
             if let Err(error) = state.replay(&bytes, now, more) {
-                let index = state.size().0 - 1;
-                tracing::warn!(index, error = error.one_line(), "a record that this version cannot read");
+                tracing::warn!(%place, error = error.one_line(), "a record that this version cannot read");
             }
+            next = place.plus(1);
         }
     }
     Ok(state)
 }
 
 /// The follower: folds each record as it becomes durable, and tells of it.
-fn follow(shared: &Shared, from: RecordIndex) {
+fn follow(shared: &Shared, from: Place) {
     let mut subscription = shared.ledger.subscribe(from);
     while !shared.unfollow.load(Ordering::SeqCst) {
         let first = match subscription.next(FOLLOW_WAIT) {

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cairn_ledger::note::VerifierKey;
 use cairn_ledger::writer::{Ledger, OpenError};
 use cairn_release::content::FileEntry;
-use cairn_schemas::data::LedgerOpened;
+use cairn_schemas::data::{LedgerCarried, LedgerOpened};
 use cairn_schemas::fleet::{Fleet, SignersConfig};
 use cairn_schemas::ids::{NodeId, RecordIndex, StreamId};
 use cairn_schemas::record::Record;
@@ -260,6 +261,12 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
     Ok((ledger, true))
 }
 
+/// Whether two vkeys are the same key, whatever volume their names say.
+fn same_key(one: &str, other: &str) -> bool {
+    let parse = |text: &str| text.trim().parse::<VerifierKey>().ok();
+    matches!((parse(one), parse(other)), (Some(one), Some(other)) if one.key() == other.key())
+}
+
 /// Whether the ledger's record 0 names the fleet that `fleet.yaml` describes.
 fn check_belongs(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), SetupError> {
     let path = dir.join("ledger");
@@ -271,7 +278,7 @@ fn check_belongs(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), Setup
     let opened: LedgerOpened = record.data_as().map_err(|_| other("record 0"))?;
     for (what, same) in [
         ("the name", opened.name == fleet.name),
-        ("the ledger key", opened.ledger_key == fleet.keys.ledger),
+        ("the ledger key", same_key(&ledger.key(), &fleet.keys.ledger)),
         ("the root key", opened.root_key == fleet.keys.root),
         ("the release key", opened.release_key.trim() == fleet.keys.release.trim()),
         ("the control plane's id", opened.control_node == fleet.control_node),
@@ -317,23 +324,28 @@ fn open_control(
     Ok(control)
 }
 
-/// The control plane's stream: it is opened right after the ledger, so that this reads a few records.
+/// The control plane's stream: it is opened right after the ledger, or stands among what the oldest volume took over, so that this
+/// reads a few records.
 fn find_stream(dir: &Path, ledger: &Ledger, node: &NodeId) -> Result<Option<StreamId>, SetupError> {
-    let mut from = 0;
+    let mut next = ledger.start();
     loop {
-        let records = ledger
-            .read(RecordIndex(from), READ_STEP)
+        let entries = ledger
+            .read_from(next, READ_STEP)
             .map_err(|source| SetupError::Read { path: dir.join("ledger"), source: Box::new(source) })?;
-        if records.is_empty() {
-            return Ok(None);
-        }
-        from += records.len() as u64;
-        let opened = records
-            .iter()
-            .filter_map(|bytes| Record::parse(bytes).ok())
-            .find(|record| record.kind == RecordType::StreamOpened && record.stream.node().as_ref() == Some(node));
-        if let Some(record) = opened {
-            return Ok(Some(record.stream));
+        let Some((last, _)) = entries.last() else { return Ok(None) };
+        next = last.plus(1);
+        let ours = |id: &StreamId| id.node().as_ref() == Some(node);
+        let found = entries.iter().filter_map(|(_, bytes)| Record::parse(bytes).ok()).find_map(|record| {
+            let carried = match record.kind {
+                RecordType::StreamOpened => return Some(record.stream).filter(ours),
+                RecordType::LedgerOpened => record.data_as::<LedgerOpened>().ok()?.previous?.streams,
+                RecordType::LedgerCarried => record.data_as::<LedgerCarried>().ok()?.streams,
+                _ => return None,
+            };
+            carried.into_iter().map(|carried| carried.stream).find(ours)
+        });
+        if found.is_some() {
+            return Ok(found);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the control plane knows: a fold over the ledger's records, and nothing else (promise P8).
 //!
-//! Deleting all of this loses nothing: it is rebuilt at each start by reading the ledger from index 0. So no method here changes
+//! Deleting all of this loses nothing: it is rebuilt at each start by reading the ledger from its oldest volume on. So no method here changes
 //! anything but by a record, and whatever must survive a restart is a record.
 //!
 //! Whose clock? A record carries its producer's time, and nodes' clocks are not trusted for more than order. Times that gates
@@ -14,13 +14,14 @@ mod summary;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use cairn_ledger::volume::Place;
 use cairn_schemas::data::{
-    FleetObserved, GitRefused, NodeCapabilities, NodeFellback, NodeJoined, NodeLoaded, NodeRefused, ReleaseBuilt,
-    ReleaseRejected, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld, RolloutPromoted, RolloutSuperseded,
-    StreamObserved, StreamRejected,
+    CarriedNode, CarriedStream, FleetObserved, GitRefused, LedgerCarried, LedgerOpened, NodeCapabilities, NodeFellback,
+    NodeJoined, NodeLoaded, NodeRefused, ReleaseBuilt, ReleaseRejected, RolloutAborted, RolloutAdvanced,
+    RolloutEntered, RolloutHeld, RolloutPromoted, RolloutSuperseded, StreamObserved, StreamRejected,
 };
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{CommitId, NodeId, RecordIndex, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
+use cairn_schemas::ids::{CommitId, NodeId, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
 use cairn_schemas::record::{Record, RecordError};
 use cairn_schemas::time::Timestamp;
 use cairn_schemas::types::RecordType;
@@ -40,7 +41,7 @@ pub const RECENT_MAX: usize = 50;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recent {
     /// Its place.
-    pub index: RecordIndex,
+    pub place: Place,
     /// Its producer's time.
     pub time: Timestamp,
     /// Its type.
@@ -71,6 +72,7 @@ pub struct Stream {
 pub struct State {
     control_node: NodeId,
     size: u64,
+    end: Place,
     control_time: Timestamp,
     nodes: BTreeMap<NodeId, Node>,
     streams: BTreeMap<StreamId, Stream>,
@@ -91,6 +93,7 @@ impl State {
         State {
             control_node,
             size: 0,
+            end: Place::start_of(1),
             control_time: Timestamp::default(),
             nodes: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -115,10 +118,15 @@ impl State {
         bytes: &[u8],
         arrived: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<(RecordIndex, Record), RecordError> {
-        let index = RecordIndex(self.size);
+    ) -> Result<(Place, Record), RecordError> {
+        let mut place = self.end;
         self.size += 1;
+        self.end = place.plus(1);
         let record = Record::parse(bytes)?;
+        if record.kind == RecordType::LedgerOpened {
+            place = Place::start_of(record.data_as::<LedgerOpened>()?.volume);
+            self.end = place.plus(1);
+        }
         let control = record.stream.node().as_ref() == Some(&self.control_node);
         if control {
             self.control_time = self.control_time.max(record.time.min(now));
@@ -126,23 +134,33 @@ impl State {
         let seen = arrived.unwrap_or_else(|| record.time.min(now).max(self.control_time));
         self.follow_stream(&record.stream, record.sequence, record.kind, bytes);
         *self.counts.entry(record.kind).or_default() += 1;
-        if record.kind == RecordType::StreamRejected {
-            self.follow_rejected(&record.data_as()?);
+        match record.kind {
+            RecordType::StreamRejected => self.follow_rejected(&record.data_as()?),
+            RecordType::LedgerOpened => {
+                if let Some(previous) = record.data_as::<LedgerOpened>()?.previous {
+                    self.carry(previous.nodes, previous.streams, seen);
+                }
+            }
+            RecordType::LedgerCarried => {
+                let LedgerCarried { nodes, streams } = record.data_as()?;
+                self.carry(nodes, streams, seen);
+            }
+            _ => {}
         }
         let summary =
-            if control { self.apply_control(index, &record, seen)? } else { self.apply_other(&record, seen)? };
+            if control { self.apply_control(place, &record, seen)? } else { self.apply_other(&record, seen)? };
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back(Recent {
-            index,
+            place,
             time: record.time,
             kind: record.kind,
             stream: record.stream.clone(),
             subject: record.subject.clone().unwrap_or_default(),
             summary,
         });
-        Ok((index, record))
+        Ok((place, record))
     }
 
     /// Takes the next record of an old ledger, after which `more` others follow. What [`State::apply`] with no arrival does, quicker:
@@ -154,6 +172,7 @@ impl State {
             && skimmed.stream.node().as_ref() != Some(&self.control_node)
         {
             self.size += 1;
+            self.end = self.end.plus(1);
             let seen = skimmed.time.min(now).max(self.control_time);
             self.follow_stream(&skimmed.stream, skimmed.sequence, skimmed.kind, bytes);
             *self.counts.entry(skimmed.kind).or_default() += 1;
@@ -178,6 +197,16 @@ impl State {
         }
     }
 
+    /// What a volume takes over from one that may have been dropped since: what is known already stays as it is.
+    fn carry(&mut self, nodes: Vec<CarriedNode>, streams: Vec<CarriedStream>, seen: Timestamp) {
+        for node in nodes {
+            self.nodes.entry(node.node.clone()).or_insert_with(|| Node::carried(node, seen));
+        }
+        for CarriedStream { stream, sequence, digest } in streams {
+            self.streams.entry(stream).or_insert(Stream { sequence, digest, unsigned: 0, observed: None });
+        }
+    }
+
     /// The stream goes on after the record that was refused: the next one names its hash.
     fn follow_rejected(&mut self, rejected: &StreamRejected) {
         if let Some(stream) = self.streams.get_mut(&rejected.stream) {
@@ -188,7 +217,7 @@ impl State {
     }
 
     /// A record of the control plane's own stream.
-    fn apply_control(&mut self, index: RecordIndex, record: &Record, seen: Timestamp) -> Result<String, RecordError> {
+    fn apply_control(&mut self, place: Place, record: &Record, seen: Timestamp) -> Result<String, RecordError> {
         Ok(match record.kind {
             RecordType::NodeJoined => {
                 let data: NodeJoined = record.data_as()?;
@@ -216,7 +245,7 @@ impl State {
                     self.accepted = Some(data.commit.clone());
                 }
                 let leaf = self.streams.get(&record.stream).map_or(Digest::ZERO, |stream| stream.digest);
-                self.releases.insert(data.serial, Release::new(data, seen, index, leaf));
+                self.releases.insert(data.serial, Release::new(data, seen, place, leaf));
                 summary
             }
             RecordType::ReleaseRejected => {
@@ -357,6 +386,12 @@ impl State {
     #[must_use]
     pub const fn size(&self) -> TreeSize {
         TreeSize(self.size)
+    }
+
+    /// The place behind the last record that was folded.
+    #[must_use]
+    pub const fn end(&self) -> Place {
+        self.end
     }
 
     /// The nodes that joined, by id.

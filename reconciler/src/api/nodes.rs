@@ -25,8 +25,6 @@ use crate::joins::{Admitted, JoinError};
 use crate::offer;
 use crate::step::one_line;
 
-/// The volume that this version writes.
-const VOLUME: u64 = 1;
 /// Longest body whose records are read on a thread of the runtime, bytes: tens of microseconds.
 const READ_HERE_MAX: usize = 32 << 10;
 /// How long a join waits for its own record to be seen.
@@ -65,7 +63,7 @@ fn join_now(api: &Api, request: &JoinRequest) -> Result<Admitted, Refused> {
     let draft = Draft::new(&joined).subject(admitted.node.as_str());
     let recorded = api.control.append(vec![draft]).map_err(|error| Refused::trouble(one_line(&error)))?;
     // Its next request must find it known; and a repeat of this one must not record it again.
-    if !api.live.wait_for(recorded.index.size_with(), FOLD_PATIENCE) {
+    if !api.live.wait_for(recorded.place, FOLD_PATIENCE) {
         return Err(Refused::trouble("the join is recorded and not yet seen"));
     }
     Ok(admitted)
@@ -158,7 +156,7 @@ pub(super) async fn append(
     // Few records are read sooner than a thread is woken; many would keep this one from everybody else.
     let pending = if body.len() <= READ_HERE_MAX { submit() } else { blocking(submit).await? };
     let appended = pending?.await.map_err(|error| refuse_append(&error))?;
-    Ok(Json(AppendAnswer { sequence: appended.sequence, volume: VOLUME, index: appended.index }))
+    Ok(Json(AppendAnswer { sequence: appended.sequence, volume: appended.volume, index: appended.index }))
 }
 
 /// The records of a body, one per line.

@@ -3,7 +3,7 @@ use axum::http::{Method, Request};
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::producer::Chain;
 use cairn_schemas::data::{LedgerOpened, NodeCapabilities, StreamOpened};
-use cairn_schemas::ids::{NodeId, RecordIndex, StreamId};
+use cairn_schemas::ids::{NodeId, StreamId};
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::{ManualClock, Timestamp};
 use cairn_schemas::types::NodeKind;
@@ -68,7 +68,7 @@ impl Bench {
             appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_AT_ONCE_MAX)),
         });
         let live = Arc::clone(&api.live);
-        let mut subscription = ledger.subscribe(RecordIndex(0));
+        let mut subscription = ledger.subscribe(ledger.start());
         let follower = std::thread::spawn(move || {
             while let Ok(next) = subscription.next(Duration::from_secs(5)) {
                 if let Some((_, bytes)) = next {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cairn_ledger::volume::Place;
 use cairn_release::bundle;
 use cairn_release::signers::Signature;
 use cairn_release::statement::{
@@ -10,7 +11,7 @@ use cairn_release::statement::{
 use cairn_schemas::commitment::Personal;
 use cairn_schemas::data::{CommitSignature, ReleaseBuilt, TestCounts};
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{RecordIndex, ReleaseRef, Serial};
+use cairn_schemas::ids::{ReleaseRef, Serial};
 use cairn_schemas::record::Draft;
 use cairn_schemas::token::token;
 
@@ -92,18 +93,18 @@ impl Builder {
         let draft = Draft::new(built).subject(release.to_string()).foreignid(built.serial.to_string());
         let recorded = self.append(draft)?;
         let bytes = recorded.records.into_iter().next().unwrap_or_default();
-        self.finish(built.serial, recorded.index, &bytes)?;
+        self.finish(built.serial, recorded.place, &bytes)?;
         Ok(Looked::Built(release))
     }
 
     /// What follows the record: its copy beside the release, and the proof.
-    pub(super) fn finish(&self, serial: Serial, index: RecordIndex, record: &[u8]) -> Result<(), BuildError> {
+    pub(super) fn finish(&self, serial: Serial, place: Place, record: &[u8]) -> Result<(), BuildError> {
         self.store.write_record(serial, record)?;
-        let size = index.size_with();
-        if !self.ledger.wait_published(size, PUBLISH_PATIENCE) {
-            return Err(BuildError::NotPublished { index });
+        let size = place.index.size_with();
+        if !self.ledger.wait_published_in(place.volume, size, PUBLISH_PATIENCE) {
+            return Err(BuildError::NotPublished { place });
         }
-        self.store.write_proof(serial, &self.ledger.inclusion(index, size)?)?;
+        self.store.write_proof(serial, &self.ledger.inclusion_in(place, size)?)?;
         self.proven.add(serial);
         Ok(())
     }
@@ -111,9 +112,9 @@ impl Builder {
     /// Records and waits until the state knows: what is decided next is decided with it.
     pub(super) fn append(&self, draft: Draft) -> Result<Recorded, BuildError> {
         let recorded = self.control.append(vec![draft])?;
-        if self.live.wait_for(recorded.index.size_with(), FOLD_PATIENCE) {
+        if self.live.wait_for(recorded.place, FOLD_PATIENCE) {
             return Ok(recorded);
         }
-        Err(BuildError::NotFolded { index: recorded.index })
+        Err(BuildError::NotFolded { place: recorded.place })
     }
 }

@@ -23,8 +23,6 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const FOLD_PATIENCE: Duration = Duration::from_secs(30);
 /// After a failure, it is not tried again before this.
 const RETRY: Duration = Duration::from_secs(5);
-/// The volume that this version writes.
-const VOLUME: u64 = 1;
 
 pub(super) fn run(shared: &Shared) {
     let mut repo = Repo::new(&shared.live.read(), &shared.fleet.name);
@@ -68,7 +66,7 @@ fn settle(shared: &Shared, done: &mut Vec<Action>) -> Result<Duration, String> {
         let drafts = actions.iter().map(Action::draft).collect();
         let recorded = shared.control.append(drafts).map_err(|error| one_line(&error))?;
         done.extend(actions);
-        if !shared.live.wait_for(recorded.index.size_with(), FOLD_PATIENCE) {
+        if !shared.live.wait_for(recorded.place, FOLD_PATIENCE) {
             return Err("the rollout's own records were not seen yet".to_owned());
         }
     }
@@ -141,8 +139,8 @@ impl Repo {
             release: release.reference(),
             commit: release.built.commit.clone(),
             ledger: self.ledger.clone(),
-            volume: VOLUME,
-            index: release.index,
+            volume: release.place.volume,
+            index: release.place.index,
         }
     }
 

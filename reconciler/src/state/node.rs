@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cairn_schemas::data::{NodeCapabilities, NodeJoined};
+use cairn_schemas::data::{CarriedNode, NodeCapabilities, NodeJoined};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Serial};
 use cairn_schemas::time::Timestamp;
@@ -60,6 +60,12 @@ impl Node {
             runs: BTreeMap::new(),
             failures: BTreeMap::new(),
         }
+    }
+
+    /// A node that joined in a volume which may be gone: its labels were said there.
+    pub(super) fn carried(node: CarriedNode, at: Timestamp) -> Node {
+        let CarriedNode { node, kind, key } = node;
+        Node::new(NodeJoined { node, kind, key, labels: BTreeMap::new(), protocol: String::new() }, at)
     }
 
     /// It activated a release. The same release again (a restart) changes nothing; the same content under another serial goes on

@@ -1,8 +1,9 @@
 //! One release, as the ledger's records tell of it.
 
+use cairn_ledger::volume::Place;
 use cairn_schemas::data::ReleaseBuilt;
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{RecordIndex, ReleaseRef, RingName, Serial};
+use cairn_schemas::ids::{ReleaseRef, RingName, Serial};
 use cairn_schemas::time::Timestamp;
 
 use crate::rollout::Phase;
@@ -15,7 +16,7 @@ pub struct Release {
     /// When, by the control plane's clock.
     pub built_at: Timestamp,
     /// The place of its `release.built`.
-    pub index: RecordIndex,
+    pub place: Place,
     /// That record's leaf hash.
     pub leaf: Digest,
     /// Where it stands.
@@ -25,8 +26,8 @@ pub struct Release {
 }
 
 impl Release {
-    pub(super) const fn new(built: ReleaseBuilt, built_at: Timestamp, index: RecordIndex, leaf: Digest) -> Release {
-        Release { built, built_at, index, leaf, phase: Phase::Built, rings: Vec::new() }
+    pub(super) const fn new(built: ReleaseBuilt, built_at: Timestamp, place: Place, leaf: Digest) -> Release {
+        Release { built, built_at, place, leaf, phase: Phase::Built, rings: Vec::new() }
     }
 
     /// Serial and digest.

@@ -301,7 +301,7 @@ fn the_last_records_are_bounded() {
         story.control(&FleetObserved { streams: vec![], unchanged: 0 });
     }
     assert_eq!(story.state.recent().len(), RECENT_MAX);
-    assert_eq!(story.state.recent().front().unwrap().index, RecordIndex(1));
+    assert_eq!(story.state.recent().front().unwrap().place, Place::start_of(1).plus(1));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use cairn_release::{Gate, ReleaseFiles, Trust, check};
 use cairn_schemas::data::{LoadCause, NodeLoaded, NodeRefused, RecordData, StreamOpened};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::fleet::SignersConfig;
-use cairn_schemas::ids::{NodeId, RecordIndex, ReleaseRef, StreamId, TreeSize};
+use cairn_schemas::ids::{NodeId, RecordIndex, ReleaseRef, StreamId};
 use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::time::{Clock, Timestamp};
 use cairn_schemas::types::NodeKind;
@@ -159,7 +159,7 @@ impl Fleet {
         while self.count(kind) < count {
             assert!(began.elapsed() < PATIENCE, "no {count} records of {kind}: {:#?}", self.told());
             let shared = &self.plane().shared;
-            shared.live.wait_for(TreeSize(shared.ledger.size().0 + 1), TICK);
+            shared.live.wait_for(shared.ledger.end(), TICK);
         }
         assert_eq!(self.count(kind), count);
     }
