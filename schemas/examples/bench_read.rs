@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Records are what producers write, not padding: an admission decision with findings, a detection with its process tree, what a
-//! containment did, a signed head. Prints one line for each: its bytes, and nanoseconds for its leaf hash, for [`Outline::read`] (what the
+//! containment did, a signed head, a scanner's findings. Prints one line for each: its bytes, and nanoseconds for its leaf hash, for [`Outline::read`] (what the
 //! ledger and a verifier do with every record) and for [`Record::parse`] (the definition).
 
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use cairn_schemas::config::ResponseMode;
 use cairn_schemas::data::{
-    AdmissionDecided, Ancestor, CheckpointSeen, ContainmentFinished, ContainmentRequested, DetectionRaised, FileSeen,
-    Finding, Outcome, Process, ResponseSeen, StreamHead, Target, User,
+    AdmissionDecided, Ancestor, CheckpointSeen, ContainmentFinished, ContainmentRequested, DetectionRaised,
+    EvidenceReceived, FileSeen, Finding, Outcome, Process, ResponseSeen, StreamHead, Target, User,
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Sequence, Serial, StreamId};
@@ -72,6 +72,21 @@ fn record(draft: Draft) -> Result<Record, Box<dyn Error>> {
         foreignid,
         data,
     })
+}
+
+/// A scanner's findings, as `cairn ledger append` takes them.
+fn evidence() -> EvidenceReceived {
+    let finding = |number: u64| {
+        serde_json::json!({
+            "id": format!("CVE-2026-{number}"), "package": "openssl", "installed": "3.0.11-1", "fixed": "3.0.15-1",
+            "severity": "high", "layers": [number, number + 1], "reachable": null,
+        })
+    };
+    let report = serde_json::json!({
+        "scanner": {"name": "trivy", "version": "0.68.1"}, "image": "registry.example/checkout@sha256:5f70bf18",
+        "findings": [finding(1001), finding(1002), finding(1003)], "complete": true,
+    });
+    EvidenceReceived(report.as_object().cloned().unwrap_or_default())
 }
 
 fn drafts() -> Result<Vec<Draft>, Box<dyn Error>> {
@@ -161,5 +176,6 @@ fn drafts() -> Result<Vec<Draft>, Box<dyn Error>> {
         Draft::new(&requested).release(release),
         Draft::new(&finished).release(release),
         Draft::new(&head),
+        Draft::new(&evidence()).foreignid("scan-2026-11-21/registry.example/checkout"),
     ])
 }

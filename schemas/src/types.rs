@@ -100,6 +100,9 @@ macro_rules! record_types {
             /// # Errors
             /// What serde says is missing or wrong.
             pub fn check_data<'de, D: serde::Deserializer<'de>>(self, data: D) -> Result<(), D::Error> {
+                if self == RecordType::EvidenceReceived {
+                    return crate::data::EvidenceReceived::check(data);
+                }
                 match self {
                     $(RecordType::$name => <crate::data::$data as Deserialize>::deserialize(data).map(drop),)*
                 }

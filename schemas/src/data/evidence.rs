@@ -1,5 +1,8 @@
 //! What others say, and what was done to personal values.
 
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,6 +13,28 @@ use crate::commitment::{KeyId, Personal};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EvidenceReceived(pub Map<String, Value>);
+
+impl EvidenceReceived {
+    /// Checks that a payload has this form, and keeps nothing of it: every reader checks it, and most have no other use for it.
+    pub(crate) fn check<'de, D: Deserializer<'de>>(data: D) -> Result<(), D::Error> {
+        struct AnyObject;
+
+        impl<'de> Visitor<'de> for AnyObject {
+            type Value = ();
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
+        }
+
+        data.deserialize_map(AnyObject)
+    }
+}
 
 #[cfg(feature = "schema")]
 impl schemars::JsonSchema for EvidenceReceived {
