@@ -6,6 +6,7 @@
 
 pub(crate) mod containment;
 pub(crate) mod foreignids;
+pub(crate) mod privacy;
 pub(crate) mod provenance;
 pub(crate) mod streams;
 
@@ -22,6 +23,7 @@ use crate::report::{Fault, FaultKind, Found};
 use crate::source::Source;
 use crate::tree::history::History;
 use containment::Containment;
+use privacy::Privacy;
 use provenance::Provenance;
 use streams::Streams;
 
@@ -68,6 +70,7 @@ pub(crate) struct Checks {
     pub(crate) streams: Streams,
     pub(crate) provenance: Provenance,
     pub(crate) containment: Containment,
+    pub(crate) privacy: Privacy,
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) records: u64,
     /// What record 0 says.
@@ -80,6 +83,7 @@ impl Checks {
             streams: Streams::default(),
             provenance: Provenance::default(),
             containment: Containment::default(),
+            privacy: Privacy::default(),
             counts: BTreeMap::new(),
             records: 0,
             opened: None,
@@ -93,6 +97,7 @@ impl Checks {
         if let Some(writer) = self.streams.record(entry, context) {
             self.provenance.record(entry, &writer, &self.streams, context);
             self.containment.record(entry, &self.streams, context);
+            self.privacy.record(entry, context);
             if let crate::facts::Detail::LedgerOpened(opened) = &entry.facts.detail {
                 self.opened.get_or_insert_with(|| (**opened).clone());
             }

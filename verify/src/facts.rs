@@ -4,13 +4,14 @@
 
 use cairn_schemas::data::{
     ContainmentFinished, ContainmentRefused, ContainmentRequested, FleetObserved, LedgerOpened, NodeFellback,
-    NodeJoined, NodeLoaded, ReleaseBuilt, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld,
+    NodeJoined, NodeLoaded, PrivacyErased, ReleaseBuilt, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld,
     RolloutPromoted, RolloutSuperseded, StreamForked, StreamGap, StreamHead, StreamOpened, StreamRejected,
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId};
 use cairn_schemas::outline::Outline;
 use cairn_schemas::record::RecordError;
+use cairn_schemas::references::{self, Reference};
 use cairn_schemas::time::Timestamp;
 use cairn_schemas::types::RecordType;
 
@@ -31,6 +32,8 @@ pub(crate) struct Facts {
     pub(crate) carried_from: Option<Box<(StreamId, Sequence)>>,
     /// A head's signature, checked ahead of its turn by the key that its stream seems to have.
     pub(crate) guess: Option<Box<Guess>>,
+    /// What the payload refers to outside the tree, with its places; `None` for nothing, as most records do.
+    pub(crate) references: Option<Box<[(String, Reference)]>>,
     pub(crate) detail: Detail,
 }
 
@@ -53,6 +56,7 @@ pub(crate) enum Detail {
         releases: Vec<ReleaseRef>,
         offered: bool,
     },
+    Erased(Box<PrivacyErased>),
     /// The sequence of the detection.
     Requested(Sequence),
     /// The sequence of the request.
@@ -72,8 +76,20 @@ impl Facts {
             || matches!(detail, Detail::Requested(_) | Detail::Finished(_) | Detail::Refused(_));
         let carried_from = foreignid.as_deref().filter(|_| refers).and_then(|id| place(id, &stream)).map(Box::new);
         let foreignid = foreignid.and_then(|id| Digest::sha256(id.as_bytes()).as_bytes().first_chunk().copied());
-        let guess = None;
-        Ok(Facts { stream, sequence, prevdigest, kind, time, release, foreignid, carried_from, guess, detail })
+        let (guess, references) = (None, references_of(bytes));
+        Ok(Facts {
+            stream,
+            sequence,
+            prevdigest,
+            kind,
+            time,
+            release,
+            foreignid,
+            carried_from,
+            guess,
+            references,
+            detail,
+        })
     }
 
     /// The keys that this record names.
@@ -92,6 +108,14 @@ impl Facts {
             _ => {}
         }
     }
+}
+
+/// What a record's payload refers to. Most refer to nothing, and a look at the bytes says so.
+fn references_of(record: &[u8]) -> Option<Box<[(String, Reference)]>> {
+    let text = std::str::from_utf8(record).ok().filter(|text| references::may_refer(text))?;
+    let record: serde_json::Value = serde_json::from_str(text).ok()?;
+    let found = references::find(record.get("data")?);
+    (!found.is_empty()).then(|| found.into())
 }
 
 /// `<stream>/<sequence>` of another stream of the same node.
@@ -130,6 +154,7 @@ fn detail(record: &Outline<'_>) -> Result<Detail, RecordError> {
             let data = record.data_as::<RolloutAborted>()?;
             rollout(std::iter::once(data.release).chain(data.fallback).collect())
         }
+        RecordType::PrivacyErased => Detail::Erased(Box::new(record.data_as::<PrivacyErased>()?)),
         RecordType::ContainmentRequested => Detail::Requested(record.data_as::<ContainmentRequested>()?.detection),
         RecordType::ContainmentFinished => Detail::Finished(record.data_as::<ContainmentFinished>()?.request),
         RecordType::ContainmentRefused => Detail::Refused(record.data_as::<ContainmentRefused>()?.detection),

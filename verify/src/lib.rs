@@ -22,17 +22,19 @@ mod tree;
 mod wal;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::dir::CHECKPOINT_FILE;
 use cairn_ledger::note::VerifierKey;
 
+pub use checks::privacy::{Disclosures, Opened};
 pub use render::render;
 pub use report::{
-    CheckpointReport, EarlierReport, EarlierReportError, FAULTS_MAX, FINDINGS_MAX, FORMAT, Fault, FaultKind,
+    BlobsReport, CheckpointReport, ERASED_KEYS_MAX, EarlierReport, EarlierReportError, ErasedKeyReport, FAULTS_MAX, FINDINGS_MAX, FORMAT, Fault, FaultKind,
     FilesReport, Finding, FindingKind, GapReport, KeySource, KeyUsed, OTHER_FILES_MAX, ReleaseReport, Report,
-    StreamReport, Verdict,
+    PrivacyReport, StreamReport, VaultReport, Verdict,
 };
 use run::{Outcome, Run};
 use source::Source;
@@ -55,6 +57,8 @@ pub struct Options {
     /// Check hashes, tiles, roots and checkpoints only: that no record was changed, taken out or put in since its checkpoint. What records
     /// say is not looked at, and the report says so in [`Report::not_proven`].
     pub structure: bool,
+    /// The vault beside the ledger, where its owner verifies: every commitment must open, and erased keys be gone.
+    pub vault: Option<Arc<dyn Disclosures>>,
     /// Called now and then, from the caller's thread.
     pub progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
 }
@@ -88,6 +92,7 @@ pub fn verify(path: &Path, options: &Options) -> Report {
         since: options.since.as_ref().and_then(|since| since.checkpoint.as_ref()),
         threads: threads.min(THREADS_MAX),
         structure: options.structure,
+        vault: options.vault.as_ref(),
         progress: &|progress| {
             if let Some(callback) = &options.progress {
                 callback(progress);

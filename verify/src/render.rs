@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Fault, KeySource, Report, Verdict};
+use cairn_schemas::data::ErasureReason;
+
+use crate::report::{BlobsReport, Fault, KeySource, PrivacyReport, Report, Verdict};
 
 /// How many faults and findings of each list the text shows; the JSON form has the rest.
 const SHOWN_MAX: usize = 50;
@@ -96,6 +98,8 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
         write_omitted(report.releases.len() as u64, report.releases.len() - hidden, out)?;
     }
 
+    write_privacy(&report.privacy, out)?;
+
     if !report.findings.is_empty() {
         writeln!(out, "\nfindings (no faults; --strict makes them so)")?;
         for finding in report.findings.iter().take(SHOWN_MAX) {
@@ -133,6 +137,49 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nnot proven")?;
         for line in &report.not_proven {
             writeln!(out, "  {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Nothing where no record refers to anything outside the tree.
+fn write_privacy(privacy: &PrivacyReport, out: &mut String) -> std::fmt::Result {
+    let PrivacyReport { commitments, erased_commitments, erased, erased_omitted, blobs, vault } = privacy;
+    if *commitments > 0 || !erased.is_empty() {
+        write!(out, "\npersonal    {}", count(*commitments, "commitment"))?;
+        match erased_commitments {
+            0 => {}
+            erased => write!(out, ", {erased} of them erased")?,
+        }
+        match vault {
+            Some(vault) => writeln!(out, ", {} opened with the vault", vault.opened)?,
+            None => writeln!(out)?,
+        }
+    }
+    let hidden = erased.len().saturating_sub(SHOWN_MAX);
+    for key in erased.iter().skip(hidden) {
+        let why = match key.reason {
+            ErasureReason::Request => "on request",
+            ErasureReason::Expired => "expired",
+        };
+        let (values, blobs) = (count(key.commitments, "value"), count(key.blobs, "blob"));
+        writeln!(out, "  key {}  erased by record {}, {why}: {values}, {blobs}", key.key, key.index)?;
+    }
+    write_omitted(erased.len() as u64 + erased_omitted, erased.len() - hidden, out)?;
+    let BlobsReport { present, erased, expired, missing, wrong, unreferenced } = blobs;
+    if present + erased + expired + missing + wrong + unreferenced > 0 {
+        let all = present + erased + expired + missing + wrong;
+        write!(out, "\nblobs       {all}")?;
+        for (number, what) in
+            [(erased, "erased"), (expired, "expired"), (missing, "missing"), (wrong, "with other bytes")]
+        {
+            if *number > 0 {
+                write!(out, ", {number} {what}")?;
+            }
+        }
+        match unreferenced {
+            0 => writeln!(out)?,
+            others => writeln!(out, "; {} that no record names", count(*others, "file"))?,
         }
     }
     Ok(())

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use cairn_schemas::commitment::KeyId;
+use cairn_schemas::data::ErasureReason;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{RecordIndex, ReleaseRef, Sequence, StreamId, TreeSize};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ pub const FORMAT: &str = "cairn.verify-report.v1";
 pub const FAULTS_MAX: usize = 10_000;
 /// Most findings that a report lists; the rest is counted.
 pub const FINDINGS_MAX: usize = 10_000;
+/// Most erased keys that a report names; the rest is counted.
+pub const ERASED_KEYS_MAX: usize = 1_000;
 /// Most other files that a report names; the rest is counted.
 pub const OTHER_FILES_MAX: usize = 1_000;
 
@@ -59,6 +63,9 @@ pub struct Report {
     pub releases: Vec<ReleaseReport>,
     /// How many retained checkpoints were checked.
     pub retained_checkpoints: u64,
+    /// What records refer to outside the tree, and what was erased.
+    #[serde(default)]
+    pub privacy: PrivacyReport,
     /// What lies in the directory.
     pub files: FilesReport,
     /// What is wrong. Empty: nothing that was checked is.
@@ -154,6 +161,63 @@ pub struct ReleaseReport {
     pub files_hold: bool,
     /// On how many nodes it was loaded.
     pub nodes: u64,
+}
+
+/// Values behind commitments, and blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PrivacyReport {
+    /// Commitments in records.
+    pub commitments: u64,
+    /// How many of them are under keys that were erased: nobody can read their values any more.
+    pub erased_commitments: u64,
+    /// The keys that records say were destroyed, in the order of these records: the newest 1,000.
+    pub erased: Vec<ErasedKeyReport>,
+    /// How many more there were.
+    pub erased_omitted: u64,
+    /// Blobs that records refer to.
+    pub blobs: BlobsReport,
+    /// What a vault showed, where one was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultReport>,
+}
+
+/// A key that was destroyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedKeyReport {
+    /// The key.
+    pub key: KeyId,
+    /// The first record that says so.
+    pub index: RecordIndex,
+    /// Why.
+    pub reason: ErasureReason,
+    /// How many commitments are under it.
+    pub commitments: u64,
+    /// How many blobs are under it.
+    pub blobs: u64,
+}
+
+/// Blobs, by what became of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BlobsReport {
+    /// There, with the digest that their records name.
+    pub present: u64,
+    /// Under a key that was destroyed because somebody asked for it; the file may be there or not.
+    pub erased: u64,
+    /// Under a key that was destroyed at the end of its retention.
+    pub expired: u64,
+    /// Not there, and no record says why.
+    pub missing: u64,
+    /// There, with other bytes.
+    pub wrong: u64,
+    /// Files that no record refers to.
+    pub unreferenced: u64,
+}
+
+/// What a vault showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultReport {
+    /// Commitments whose disclosures open them, each in its place.
+    pub opened: u64,
 }
 
 /// What lies in the directory.
@@ -288,6 +352,18 @@ kinds! {
         ReleaseProof = "release_proof",
         /// Release files for which there is no record.
         ReleaseUnrecorded = "release_unrecorded",
+        /// A record's reference to a blob is not one, or contradicts another record's.
+        BlobReference = "blob_reference",
+        /// A blob is missing, and no record says that its key was destroyed.
+        BlobMissing = "blob_missing",
+        /// A blob's bytes are not those that its record names.
+        BlobWrong = "blob_wrong",
+        /// The vault cannot open commitments, and no record says that their key was destroyed.
+        DisclosureMissing = "disclosure_missing",
+        /// The vault has another value for a commitment, or the commitment was moved.
+        DisclosureWrong = "disclosure_wrong",
+        /// A key that a record says is destroyed is in the vault.
+        KeyNotErased = "key_not_erased",
     }
 }
 
@@ -314,6 +390,8 @@ kinds! {
         ReleaseNotShown = "release_not_shown",
         /// A release's record is there and it was not offered yet; not all of its files are written.
         ReleaseUnfinished = "release_unfinished",
+        /// A record refers to something under a key that was destroyed before.
+        ErasedKeyUsed = "erased_key_used",
     }
 }
 
@@ -438,6 +516,7 @@ impl Report {
             gaps: Vec::new(),
             releases: Vec::new(),
             retained_checkpoints: 0,
+            privacy: PrivacyReport::default(),
             files: FilesReport::default(),
             faults: Vec::new(),
             faults_omitted: 0,

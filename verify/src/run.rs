@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use cairn_ledger::blob::BLOB_FOLDER;
 use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::dir::CHECKPOINT_FILE;
 use cairn_ledger::note::VerifierKey;
@@ -14,6 +16,7 @@ use cairn_schemas::ids::{RecordIndex, TreeSize};
 
 use crate::Progress;
 use crate::checkpoints::{self, NUMBERED_FOLDER, Published, Retained};
+use crate::checks::privacy::{Disclosures, Privacy};
 use crate::checks::{Checks, Context, Entry};
 use crate::facts::{Detail, Facts};
 use crate::inventory::Inventory;
@@ -44,6 +47,7 @@ pub(crate) struct Run<'a> {
     pub(crate) threads: usize,
     /// Hashes, tiles and roots only.
     pub(crate) structure: bool,
+    pub(crate) vault: Option<&'a Arc<dyn Disclosures>>,
     pub(crate) progress: &'a dyn Fn(Progress),
 }
 
@@ -208,6 +212,7 @@ impl Run<'_> {
         let stand_in = published.file != CHECKPOINT_FILE;
         let volume = Volume { source: self.source, inventory, published };
         let (keys, mut checks) = (Keys::default(), Checks::new());
+        checks.privacy = Privacy::new(self.vault.cloned());
         let records = (!self.structure).then_some((&keys, &mut checks));
         let Walked { mut history, held } = self.walk(&volume, records, &mut found);
 
@@ -220,6 +225,7 @@ impl Run<'_> {
         let mut checked = Vec::new();
         if !self.structure {
             checks.end(&mut Context { source: self.source, history: &mut history, origin, found: &mut found });
+            other.extend(checks.privacy.end(self.source, &mut found));
             let releases = Releases {
                 source: self.source,
                 size,
@@ -243,6 +249,7 @@ impl Run<'_> {
         report.counts = checks.counts;
         (report.streams, report.gaps) = checks.streams.report();
         report.releases = checked;
+        report.privacy = checks.privacy.report();
         report.retained_checkpoints = retained;
         report.files.other = other;
         report
@@ -323,7 +330,7 @@ impl Run<'_> {
     fn files(&self, inventory: &Inventory, size: TreeSize, report: &mut Report) {
         let mut other = std::mem::take(&mut report.files.other);
         other.extend(inventory.other.iter().cloned());
-        let known = [CHECKPOINT_FILE, NUMBERED_FOLDER, "tile", RELEASES_FOLDER, WAL_FOLDER, LOCK_FILE];
+        let known = [CHECKPOINT_FILE, NUMBERED_FOLDER, "tile", RELEASES_FOLDER, BLOB_FOLDER, WAL_FOLDER, LOCK_FILE];
         for (name, kind) in self.source.list("").unwrap_or_default() {
             if !known.contains(&name.as_str()) {
                 other.push(if kind == EntryKind::Folder { format!("{name}/") } else { name });
@@ -415,6 +422,14 @@ fn not_proven(
     if tails > 0 {
         let (records, tails) = (count(records, "record"), count(tails, "stream"));
         list.push(format!("who wrote {records} at the end of {tails}: no signed head covers them yet"));
+    }
+    let privacy = checks.privacy.report();
+    if privacy.commitments > privacy.erased_commitments && privacy.vault.is_none() {
+        let values = count(privacy.commitments - privacy.erased_commitments, "value");
+        list.push(format!("that {values} behind commitments can be read: the vault was not looked at"));
+    }
+    if !privacy.erased.is_empty() {
+        list.push("that no copy of an erased key was kept elsewhere: bytes cannot show what is not there".to_owned());
     }
     if has_releases {
         list.push("whether the people who signed commits may: the list of signers is not in the ledger".to_owned());

@@ -8,6 +8,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use cairn_ledger::tile::{ENTRY_LEN_MAX, HASH_LEN, TileId, TileKind};
+use cairn_schemas::digest::Digest;
+use sha2::{Digest as _, Sha256};
 
 /// Why a file gave no bytes.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,17 @@ impl Unread {
         matches!(self, Unread::Io(_))
     }
 }
+
+/// A file that was read and not kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) len: u64,
+    pub(crate) digest: Digest,
+    pub(crate) beginning: Vec<u8>,
+}
+
+/// What a summary reads at once.
+const PART_LEN: usize = 64 << 10;
 
 /// What a folder entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +98,35 @@ impl Source {
             return Err(Unread::TooLong { len: bytes.len() as u64, limit });
         }
         Ok(())
+    }
+
+    /// Length, SHA-256 and the first `beginning` bytes of a file that may be too large to hold.
+    pub(crate) fn summary(&self, file: &str, limit: u64, beginning: usize) -> Result<Summary, Unread> {
+        let path = self.root.join(file);
+        let metadata = fs::metadata(&path).map_err(unread)?;
+        if !metadata.is_file() {
+            return Err(Unread::NotAFile);
+        }
+        let mut rest = File::open(path).map_err(unread)?.take(limit + 1);
+        let (mut hasher, mut len, mut first) = (Sha256::new(), 0, Vec::with_capacity(beginning));
+        let mut part = vec![0; PART_LEN];
+        loop {
+            let read = match rest.read(&mut part) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(unread)?,
+            };
+            if read == 0 {
+                break;
+            }
+            len += read as u64;
+            hasher.update(&part[..read]);
+            first.extend(&part[..read.min(beginning - first.len())]);
+        }
+        if len > limit {
+            return Err(Unread::TooLong { len, limit });
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        Ok(Summary { len, digest: Digest::from(digest), beginning: first })
     }
 
     /// The bytes of exactly this tile's file.
@@ -145,6 +187,10 @@ mod tests {
         assert!(matches!(source.read("file", 9), Err(Unread::TooLong { len: 10, limit: 9 })));
         assert!(matches!(source.read("other", 9), Err(Unread::Missing)));
         assert!(matches!(source.read("file/below", 9), Err(Unread::Missing)));
+        let summary = source.summary("file", 10, 4).unwrap();
+        assert_eq!(summary, Summary { len: 10, digest: Digest::sha256(&[0; 10]), beginning: vec![0; 4] });
+        assert!(matches!(source.summary("file", 9, 4), Err(Unread::TooLong { len: 10, limit: 9 })));
+        assert!(matches!(source.summary("other", 9, 4), Err(Unread::Missing)));
     }
 
     #[test]
@@ -153,6 +199,7 @@ mod tests {
         fs::create_dir(folder.path().join("folder")).unwrap();
         let source = Source::new(folder.path());
         assert!(matches!(source.read("folder", 9), Err(Unread::NotAFile)));
+        assert!(matches!(source.summary("folder", 9, 4), Err(Unread::NotAFile)));
         // A device that never ends and a socket that nobody serves.
         std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero")).unwrap();
         assert!(matches!(source.read("zero", 9), Err(Unread::NotAFile)));
