@@ -4,7 +4,7 @@
 //! would use. What starts and in which order is here; what it does is not.
 
 mod nodes;
-mod web;
+pub(crate) mod web;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -121,7 +121,7 @@ fn say(step: &Step) {
 }
 
 /// Warnings and errors of every part; `CAIRN_LOG` asks for more, in the form of `tracing`'s filters.
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CAIRN_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // A second call fails, and the first one's filter stays.
@@ -161,7 +161,7 @@ fn template() -> BTreeMap<String, Vec<u8>> {
 
 /// A channel on which the first SIGINT or SIGTERM arrives. A second one ends the process at once: whoever asks twice does not want
 /// to wait, and nothing that was acknowledged needs a clean end.
-fn stop_signal() -> Result<Receiver<()>, Failure> {
+pub(crate) fn stop_signal() -> Result<Receiver<()>, Failure> {
     let (send, receive) = channel();
     let thread = std::thread::Builder::new().name("cairn-signals".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

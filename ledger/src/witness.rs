@@ -16,6 +16,7 @@ pub mod cosigning;
 pub(crate) mod fixture;
 #[cfg(feature = "witness-client")]
 pub mod http;
+pub mod keys;
 pub mod logs;
 pub mod request;
 #[cfg(feature = "witness-server")]

@@ -1,7 +1,7 @@
 //! The one listener: pages, nodes, ledger, and admission once its node has joined.
 
 mod guard;
-mod listen;
+pub(crate) mod listen;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};

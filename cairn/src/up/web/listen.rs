@@ -40,7 +40,7 @@ const BODY_LEN_MAX: usize = if cairn_admission::BODY_LEN_MAX > APPEND_BODY_LEN_M
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until `stopped`; then ends idle connections at once and waits for the others' answers.
-pub(super) async fn serve(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
     let connections = Arc::new(Connections::default());
     let graceful = GracefulShutdown::new();
     tokio::pin!(stopped);
@@ -107,7 +107,7 @@ async fn answer(router: Router, request: Request<Body>) -> Result<Response, Infa
 }
 
 /// The request with all of its body, and what says that it is being answered. Until then its connection may give way.
-pub(super) async fn whole(request: Request<Body>) -> Result<(Request<Body>, Option<Busy>), Response> {
+pub(crate) async fn whole(request: Request<Body>) -> Result<(Request<Body>, Option<Busy>), Response> {
     let (parts, body) = request.into_parts();
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
     // What says that it is too long is not waited for.
@@ -141,7 +141,7 @@ struct Activity {
 }
 
 /// A request is being answered.
-pub(super) struct Busy(Arc<Activity>);
+pub(crate) struct Busy(Arc<Activity>);
 
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Busy {
