@@ -182,6 +182,44 @@ pub fn put(ledger: &std::path::Path, reference: &BlobReference, file: &[u8]) -> 
     replace(&path, file, Readers::Everybody)
 }
 
+/// Removes the files of all blobs under these keys, durably, and says how many. Only once their keys are destroyed and a checkpoint covers
+/// the record that says so: nobody can read them then, and nobody misses them.
+///
+/// # Errors
+/// The system's.
+#[cfg(feature = "write")]
+pub fn remove_under(
+    ledger: &std::path::Path,
+    keys: &std::collections::BTreeSet<KeyId>,
+) -> Result<u64, crate::files::DiskError> {
+    use std::io::Read as _;
+
+    use crate::files::{DiskError, names, sync_folder};
+    let root = ledger.join(BLOB_FOLDER);
+    let mut removed = 0;
+    for folder in names(&root)? {
+        let folder = root.join(folder);
+        if !folder.is_dir() {
+            continue;
+        }
+        let before = removed;
+        for name in names(&folder)? {
+            let path = folder.join(name);
+            let mut header = Vec::new();
+            let file = std::fs::File::open(&path).map_err(DiskError::of("open", &path))?;
+            file.take(HEADER_LEN as u64).read_to_end(&mut header).map_err(DiskError::of("read", &path))?;
+            if key_of(&header).is_ok_and(|key| keys.contains(&key)) {
+                std::fs::remove_file(&path).map_err(DiskError::of("remove", &path))?;
+                removed += 1;
+            }
+        }
+        if removed > before {
+            sync_folder(&folder)?;
+        }
+    }
+    Ok(removed)
+}
+
 #[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;
@@ -203,6 +241,22 @@ mod tests {
         let read = std::fs::read(folder.path().join(path(&reference.digest))).unwrap();
         assert_eq!(open(&reference, &key(), &read).unwrap(), b"report");
         assert_eq!(open(&sealed(b"").0, &key(), &sealed(b"").1).unwrap(), b"");
+    }
+
+    #[test]
+    fn blobs_are_removed_by_their_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = seal(KeyId([1; 16]), &key(), &[2; NONCE_LEN], b"one").unwrap();
+        let two = seal(KeyId([2; 16]), &key(), &[2; NONCE_LEN], b"two").unwrap();
+        for (reference, file) in [&one, &two] {
+            put(folder.path(), reference, file).unwrap();
+        }
+        std::fs::write(folder.path().join("blobs/notes"), b"x").unwrap();
+        assert_eq!(remove_under(folder.path(), &[KeyId([1; 16])].into()).unwrap(), 1);
+        assert_eq!(remove_under(folder.path(), &[KeyId([1; 16])].into()).unwrap(), 0);
+        assert!(!folder.path().join(path(&one.0.digest)).exists());
+        assert!(folder.path().join(path(&two.0.digest)).exists());
+        assert_eq!(remove_under(&folder.path().join("absent"), &[KeyId([1; 16])].into()).unwrap(), 0);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Reads the examples and tables of `ledger/FORMAT.md`, so that the document cannot say what the code does not do.
 
+use cairn_schemas::commitment::{Commitment, Disclosure};
 use cairn_schemas::data::CheckpointSeen;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{Sequence, StreamId, TreeSize};
+use cairn_schemas::references::BlobReference;
 use cairn_schemas::types::{NodeKind, RecordType, Role};
 
 use crate::checkpoint::Checkpoint;
 use crate::tile::{TileId, TileKind, decode_entries};
 use crate::tree::Frontier;
+use crate::vault::key::KeyFile;
 use crate::{head, wal};
 
 const FORMAT: &str = include_str!("../FORMAT.md");
@@ -27,7 +30,20 @@ fn hex_example(name: &str) -> Vec<u8> {
 #[test]
 fn every_example_is_read_by_a_test() {
     let names: Vec<&str> = FORMAT.lines().filter_map(|line| line.strip_prefix("```example ")).collect();
-    let read = ["tile-paths", "bundle", "checkpoint", "vkey", "head", "wal-header", "wal-frame"];
+    let read = [
+        "tile-paths",
+        "bundle",
+        "checkpoint",
+        "vkey",
+        "head",
+        "commitment",
+        "disclosure",
+        "blob-reference",
+        "blob",
+        "key-file",
+        "wal-header",
+        "wal-frame",
+    ];
     assert_eq!(names, read);
 }
 
@@ -55,6 +71,25 @@ fn the_signed_bytes_of_a_head() {
     let seen = CheckpointSeen { origin: "ledger.example/1".into(), size: 12, root: Digest::sha256(b"root") };
     let bytes = head::signed_bytes(&stream, Sequence(41), &Digest::ZERO, Some(&seen)).unwrap();
     assert_eq!(String::from_utf8(bytes).unwrap(), example("head"));
+}
+
+#[test]
+fn a_commitment_and_what_opens_it() {
+    let commitment: Commitment = example("commitment").trim_end().parse().unwrap();
+    let disclosure = Disclosure::parse(example("disclosure").trim_end()).unwrap();
+    assert!(commitment.opens_with(&disclosure));
+    assert_eq!((disclosure.name(), disclosure.value().as_str()), ("/user/email", Some("alice@example.com")));
+}
+
+#[test]
+fn a_blob_and_its_key() {
+    let key = KeyFile::parse(&hex_example("key-file")).unwrap().unwrap();
+    assert_eq!(key.expires.unwrap().nanos(), 1_800_000_000_000_000_000);
+    assert_eq!(key.subject, [7; 32]);
+    let reference: BlobReference = serde_json::from_str(example("blob-reference")).unwrap();
+    let file = hex_example("blob");
+    assert_eq!(crate::blob::open(&reference, &key.key, &file).unwrap(), b"%PDF-1.7 a report");
+    assert_eq!(file.len() as u64, reference.size + 68);
 }
 
 #[test]
@@ -103,6 +138,10 @@ fn the_limits_are_the_codes() {
         ),
         ("forks noted in a stream", "64", crate::writer::FORKS_NOTED_MAX as u64, 64),
         ("reason in `stream.rejected`", "1,000 bytes", crate::writer::REASON_LEN_MAX as u64, 1_000),
+        ("plain text of a blob", "64 MiB", cairn_schemas::references::BLOB_LEN_MAX, 64 << 20),
+        ("text of a disclosure", "65,535 bytes", cairn_schemas::commitment::DISCLOSURE_LEN_MAX as u64, 65_535),
+        ("keys in a `privacy.erased`", "1,000", cairn_schemas::data::ERASED_KEYS_MAX as u64, 1_000),
+        ("name of a subject", "512 bytes", crate::vault::SUBJECT_LEN_MAX as u64, 512),
         ("note", "1 MiB, 100 signatures", crate::note::NOTE_LEN_MAX as u64, 1 << 20),
         ("key name, origin", "255 bytes", crate::note::KEY_NAME_LEN_MAX as u64, 255),
         ("hashes in a proof", "63", crate::tree::PROOF_LEN_MAX as u64, 63),

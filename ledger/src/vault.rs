@@ -153,6 +153,15 @@ fn open_disclosure(commitment: &Commitment, key: &KeyFile, file: &[u8]) -> Resul
     if commitment.opens_with(&disclosure) { Ok(disclosure) } else { Err(wrong("its digest is another one")) }
 }
 
+#[cfg(test)]
+pub(crate) fn open_disclosure_file(
+    commitment: &Commitment,
+    key: key::VaultKey,
+    file: &[u8],
+) -> Result<Disclosure, VaultError> {
+    open_disclosure(commitment, &KeyFile { key, expires: None, subject: [0; 32] }, file)
+}
+
 /// A vault that is only read: for whoever may see values, and for `cairn verify --vault`.
 #[derive(Debug, Clone)]
 pub struct VaultDir {

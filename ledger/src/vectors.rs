@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cairn_schemas::commitment::{Commitment, Disclosure};
 use cairn_schemas::data::StreamHead;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{RecordIndex, TreeSize};
+use cairn_schemas::references::BlobReference;
 
+use crate::blob::BlobError;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::Disk as _;
 use crate::disk::faulty::FaultyDisk;
@@ -16,6 +19,7 @@ use crate::policy::{Policy, PolicyError, Refused};
 use crate::proof::{Proof, ProofTextError};
 use crate::tile::{TileError, TileId, TileKind, decode_entries};
 use crate::tree::{Frontier, verify_consistency};
+use crate::vault::key::VaultKey;
 use crate::wal::{Replay, WalError};
 
 struct Vector {
@@ -218,6 +222,55 @@ fn wal(vector: &Vector) {
     vector.expect(&["whole", "torn", "damaged", "header"], word, &result);
 }
 
+/// A disclosure's text and the commitment that it should open.
+fn commitment(vector: &Vector) {
+    let text = std::str::from_utf8(&vector.body).unwrap().trim_end_matches('\n');
+    let read = Disclosure::parse(text).ok().zip(vector.get("commitment").parse::<Commitment>().ok());
+    let word = match &read {
+        None => "malformed",
+        Some((disclosure, commitment)) => {
+            assert_eq!(disclosure.name(), vector.get("name"), "{}", vector.file.display());
+            assert_eq!(disclosure.text(), text);
+            if commitment.opens_with(disclosure) { "valid" } else { "wrong" }
+        }
+    };
+    vector.expect(&["valid", "wrong", "malformed"], word, &read);
+}
+
+/// A disclosure's file in the vault.
+fn disclosure(vector: &Vector) {
+    let key: [u8; 32] = hex::decode(vector.get("key")).unwrap().try_into().unwrap();
+    let commitment = vector.get("commitment").parse().unwrap();
+    let result = crate::vault::open_disclosure_file(&commitment, VaultKey::from_bytes(key), &vector.hex());
+    let word = match &result {
+        Ok(disclosure) => {
+            assert_eq!(disclosure.text(), vector.get("disclosure"));
+            "valid"
+        }
+        Err(_) => "wrong",
+    };
+    vector.expect(&["valid", "wrong"], word, &result);
+}
+
+fn blob(vector: &Vector) {
+    let key: [u8; 32] = hex::decode(vector.get("key")).unwrap().try_into().unwrap();
+    let reference: BlobReference = serde_json::from_str(vector.get("reference")).unwrap();
+    let result = crate::blob::open(&reference, &VaultKey::from_bytes(key), &vector.hex());
+    let word = match &result {
+        Ok(plain) => {
+            assert_eq!(hex::encode(plain), vector.get("plain"));
+            "valid"
+        }
+        Err(BlobError::NotABlob { .. }) => "not-a-blob",
+        Err(BlobError::Key { .. }) => "wrong-key-id",
+        Err(BlobError::Length { .. }) => "wrong-length",
+        Err(BlobError::Digest { .. }) => "wrong-digest",
+        Err(_) => "wrong-key",
+    };
+    let words = ["valid", "not-a-blob", "wrong-key-id", "wrong-length", "wrong-digest", "wrong-key"];
+    vector.expect(&words, word, &result);
+}
+
 #[test]
 fn every_vector_does_as_it_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
@@ -236,6 +289,9 @@ fn every_vector_does_as_it_says() {
             "bundle" => (bundle, &["width"]),
             "head" => (head, &["key", "stream"]),
             "wal" => (wal, &["origin", "first", "records"]),
+            "commitment" => (commitment, &["commitment", "name"]),
+            "disclosure" => (disclosure, &["key", "commitment", "disclosure"]),
+            "blob" => (blob, &["key", "reference", "plain"]),
             other => panic!("folder {other} is not known"),
         };
         for file in std::fs::read_dir(&folder).unwrap() {
@@ -243,5 +299,5 @@ fn every_vector_does_as_it_says() {
             count += 1;
         }
     }
-    assert_eq!(count, 125, "a vector was lost or added");
+    assert_eq!(count, 160, "a vector was lost or added");
 }
