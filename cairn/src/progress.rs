@@ -1,69 +1,62 @@
-//! A line on a terminal that says how far something is. Nothing on anything else: a command prints its report and nothing before it.
+//! How far long work is: a bar on a terminal, a plain line now and then elsewhere; always on standard error, never in a command's output.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How often the line is drawn anew, at most.
-const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
-/// Signs between the brackets.
-const WIDTH: u64 = 40;
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// The line; what is drawn goes to standard error.
+/// How often a plain line is written: work that is over sooner says nothing.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The progress of one piece of work.
 pub(crate) struct Bar {
     unit: &'static str,
-    drawn: Mutex<Drawn>,
+    form: Form,
 }
 
-struct Drawn {
-    started: Instant,
-    last: Option<Instant>,
-    over: bool,
+enum Form {
+    Terminal(ProgressBar),
+    /// When the last line was written.
+    Lines(Mutex<Instant>),
 }
 
 impl Bar {
-    /// A line that counts `unit`; `None` where standard error is no terminal.
+    /// Counts `unit`.
+    pub(crate) fn new(unit: &'static str) -> Bar {
+        let form = if std::io::stderr().is_terminal() {
+            let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}, {{eta}} left");
+            let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            Form::Terminal(ProgressBar::no_length().with_style(style))
+        } else {
+            Form::Lines(Mutex::new(Instant::now()))
+        };
+        Bar { unit, form }
+    }
+
+    /// The same, for who writes plain lines of their own; `None` where standard error is no terminal.
+    #[cfg(feature = "full")]
     pub(crate) fn on_terminal(unit: &'static str) -> Option<Bar> {
-        let drawn = Drawn { started: Instant::now(), last: None, over: false };
-        std::io::stderr().is_terminal().then(|| Bar { unit, drawn: Mutex::new(drawn) })
+        std::io::stderr().is_terminal().then(|| Bar::new(unit))
     }
 
-    /// So much is done. At the end the line is wiped.
+    /// So much is done. At the end the bar is wiped.
     pub(crate) fn set(&self, done: u64, total: u64) {
-        let Ok(mut drawn) = self.drawn.lock() else { return };
-        let now = Instant::now();
-        let due = drawn.last.is_none_or(|last| now - last >= REDRAW_INTERVAL);
-        if drawn.over || !(due || done >= total) {
-            return;
+        match &self.form {
+            Form::Terminal(bar) => {
+                bar.set_length(total);
+                bar.set_position(done);
+                if done >= total {
+                    bar.finish_and_clear();
+                }
+            }
+            Form::Lines(last) => {
+                let Ok(mut last) = last.lock() else { return };
+                if last.elapsed() >= LINE_INTERVAL && done < total {
+                    *last = Instant::now();
+                    eprintln!("{done} of {total} {}", self.unit);
+                }
+            }
         }
-        drawn.last = Some(now);
-        drawn.over = done >= total;
-        let line = if drawn.over { String::new() } else { line(done, total, now - drawn.started, self.unit) };
-        // A terminal that went away is no reason to stop.
-        let _ = write!(std::io::stderr(), "\r\x1b[2K{line}");
-        let _ = std::io::stderr().flush();
-    }
-}
-
-fn line(done: u64, total: u64, spent: Duration, unit: &str) -> String {
-    let filled = u128::from(WIDTH) * u128::from(done) / u128::from(total.max(1));
-    let bar: String = (0..u128::from(WIDTH)).map(|at| if at < filled { '#' } else { '-' }).collect();
-    let left = match done {
-        0 => String::new(),
-        done => format!(", {} s left", spent.as_secs_f64().mul_add((total - done) as f64 / done as f64, 0.5) as u64),
-    };
-    format!("[{bar}] {done}/{total} {unit}{left}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_says_how_far_and_how_long() {
-        let at = |done| line(done, 1_000, Duration::from_secs(10), "records");
-        assert_eq!(at(0), "[----------------------------------------] 0/1000 records");
-        assert_eq!(at(250), "[##########------------------------------] 250/1000 records, 30 s left");
-        assert_eq!(at(1_000), "[########################################] 1000/1000 records, 0 s left");
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use cairn_verify::{EarlierReport, Options, Progress, render};
+use cairn_verify::{Disclosures, EarlierReport, Options, Progress, render};
 use clap::Args;
 
 use crate::failure::{Failure, chain};
@@ -30,6 +31,10 @@ pub(crate) struct Arguments {
     /// Check hashes, tiles, roots and checkpoints only: whether anything was changed, not what it says
     #[arg(long)]
     structure: bool,
+    /// The vault beside the ledger, where you are its owner: open every commitment with it, and hold it to what records say was erased
+    #[cfg(feature = "full")]
+    #[arg(long, value_name = "DIR")]
+    vault: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -41,7 +46,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some(key) => Some(given_key(key)?),
         None => pinned_key(&arguments.path),
     };
-    let options = Options { key, since, threads: 0, structure: arguments.structure, progress: progress() };
+    let vault = vault(arguments)?;
+    let options = Options { key, since, threads: 0, structure: arguments.structure, vault, progress: progress() };
     let report = cairn_verify::verify(&arguments.path, &options);
     if arguments.json {
         say::line(format_args!("{}", report.to_json()));
@@ -49,6 +55,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         say::text(&render(&report));
     }
     Ok(ExitCode::from(report.exit_code(arguments.strict)))
+}
+
+#[cfg(feature = "full")]
+fn vault(arguments: &Arguments) -> Result<Option<Arc<dyn Disclosures>>, Failure> {
+    let Some(path) = &arguments.vault else { return Ok(None) };
+    let vault = crate::vault::OwnersVault::at(path)
+        .map_err(|error| Failure::unknown(format!("--vault {}: {error}", path.display())))?;
+    Ok(Some(Arc::new(vault)))
+}
+
+/// The auditor's build knows no cipher: whoever has a vault has the other build too.
+#[cfg(not(feature = "full"))]
+fn vault(_: &Arguments) -> Result<Option<Arc<dyn Disclosures>>, Failure> {
+    Ok(None)
 }
 
 fn earlier(path: &Path) -> Result<EarlierReport, Failure> {
@@ -62,7 +82,7 @@ fn earlier(path: &Path) -> Result<EarlierReport, Failure> {
 }
 
 /// A vkey, or a file that holds one.
-fn given_key(key: &str) -> Result<String, Failure> {
+pub(crate) fn given_key(key: &str) -> Result<String, Failure> {
     if key.contains('+') && !Path::new(key).exists() {
         return Ok(key.to_owned());
     }
@@ -74,7 +94,7 @@ fn given_key(key: &str) -> Result<String, Failure> {
 
 /// The key that this user pinned for the ledger at `path`: a line of `~/.config/cairn/keys` with the checkpoint's origin as its
 /// name. Lines that start with `#` are comments.
-fn pinned_key(path: &Path) -> Option<String> {
+pub(crate) fn pinned_key(path: &Path) -> Option<String> {
     let checkpoint = std::fs::read_to_string(path.join("checkpoint")).ok()?;
     let origin = checkpoint.lines().next()?;
     let pins = std::fs::read_to_string(PathBuf::from(std::env::var_os("HOME")?).join(".config/cairn/keys")).ok()?;
@@ -88,7 +108,7 @@ fn find_pin(pins: &str, origin: &str) -> Option<String> {
 
 /// A bar on a terminal; nothing elsewhere: a verification prints its report and nothing before it.
 fn progress() -> Option<Box<dyn Fn(Progress) + Send + Sync>> {
-    let bar = Bar::on_terminal("records")?;
+    let bar = Bar::new("records");
     Some(Box::new(move |progress: Progress| {
         if progress.total >= PROGRESS_FROM {
             bar.set(progress.done, progress.total);

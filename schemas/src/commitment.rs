@@ -8,6 +8,7 @@
 //! Tokens ([`crate::token`]) are the default: equal values give equal tokens, so they can be correlated. Commitments cannot, not
 //! even by guessing: the salt has 128 random bits. Keys and salts are arguments here; nothing is drawn or stored.
 
+use base16ct::lower;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -44,7 +45,7 @@ pub struct NotAKeyId {
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0u8; 32];
-        hex::encode_to_slice(self.0, &mut text).expect("invariant: 16 bytes are 32 digits");
+        lower::encode(&self.0, &mut text).expect("invariant: 16 bytes are 32 digits");
         f.write_str(std::str::from_utf8(&text).expect("invariant: digits are ASCII"))
     }
 }
@@ -61,8 +62,7 @@ impl FromStr for KeyId {
     fn from_str(text: &str) -> Result<KeyId, NotAKeyId> {
         let refuse = || NotAKeyId { text: text.chars().take(80).collect() };
         let mut bytes = [0; 16];
-        // One spelling only: `hex` takes capitals too.
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) || hex::decode_to_slice(text, &mut bytes).is_err() {
+        if text.len() != 32 || lower::decode(text, &mut bytes).is_err() {
             return Err(refuse());
         }
         Ok(KeyId(bytes))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use crate::data::ResponseMode;
 use crate::ids::RingName;
 
 /// The one version of `cairn.yaml` this program reads.
@@ -170,17 +171,6 @@ pub struct ResponseTrigger {
 pub enum ResponseAction {
     /// Ends the process with SIGKILL.
     Kill,
-}
-
-/// Whether a response acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum ResponseMode {
-    /// Records what it would have done, and does nothing.
-    Observe,
-    /// Acts.
-    Enforce,
 }
 
 /// What a containment does when its record cannot be made durable first (promise P1).

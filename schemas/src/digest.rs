@@ -67,7 +67,7 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Every record holds several: written on the stack.
         let mut text = [0u8; 64];
-        hex::encode_to_slice(self.0, &mut text).expect("invariant: 32 bytes are 64 digits");
+        base16ct::lower::encode(&self.0, &mut text).expect("invariant: 32 bytes are 64 digits");
         f.write_str(std::str::from_utf8(&text).expect("invariant: digits are ASCII"))
     }
 }

@@ -242,7 +242,7 @@ impl StreamId {
     /// A new stream of `node`; `random` comes from the system's generator and is drawn when the spool is made.
     #[must_use]
     pub fn new(node: &NodeId, random: [u8; 16]) -> StreamId {
-        StreamId(format!("{node}.{}", hex::encode(random)))
+        StreamId(format!("{node}.{}", base16ct::lower::encode_string(&random)))
     }
 
     /// Whose stream this is; `None` for the ledger's own.

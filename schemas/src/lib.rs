@@ -8,6 +8,7 @@
 
 pub mod canonical;
 pub mod commitment;
+#[cfg(feature = "config")]
 pub mod config;
 pub mod data;
 pub mod digest;

@@ -59,8 +59,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = UNIX_EPOCH + Duration::from_nanos(self.0);
-        humantime::format_rfc3339_nanos(time).fmt(f)
+        f.write_str(std::str::from_utf8(&written(self.0)).expect("invariant: digits and signs are ASCII"))
     }
 }
 
@@ -111,6 +110,34 @@ fn read(text: &[u8; 30]) -> Option<u64> {
     let days = years * 365 + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
     let seconds = ((days - DAYS_BEFORE_1970) * 24 + hour) * 3_600 + minute * 60 + second;
     seconds.checked_mul(1_000_000_000)?.checked_add(number(20..29))
+}
+
+/// The text of so many nanoseconds: the way back from [`read`].
+fn written(nanos: u64) -> [u8; 30] {
+    let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let (days, second) = (seconds / 86_400 + DAYS_BEFORE_1970, seconds % 86_400);
+    // Four hundred years always have the same number of days; so do, but for the last of each, a hundred years, four, and one.
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let months = (5 * day + 2) / 153;
+    let day = day - (153 * months + 2) / 5 + 1;
+    let (month, year) = if months < 10 { (months + 3, year) } else { (months - 9, year + 1) };
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    let mut put = |digits: std::ops::Range<usize>, mut number: u64| {
+        for digit in text[digits].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(0..4, era * 400 + year);
+    put(5..7, month);
+    put(8..10, day);
+    put(11..13, second / 3_600);
+    put(14..16, second / 60 % 60);
+    put(17..19, second % 60);
+    put(20..29, nanos);
+    text
 }
 
 /// Days from 0000-03-01 to 1970-01-01.
@@ -193,6 +220,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn two_formatters_agree(nanos in any::<u64>()) {
+            let otherwise = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(nanos)).to_string();
+            prop_assert_eq!(Timestamp::from_nanos(nanos).to_string(), otherwise);
+        }
+
         #[test]
         fn two_parsers_agree(nanos in any::<u64>(), at in 0usize..30, byte in 0x20u8..0x7f, digit in b'0'..=b'9') {
             let good = Timestamp::from_nanos(nanos).to_string();

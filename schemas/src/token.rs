@@ -107,7 +107,7 @@ pub fn token(key: &TokenKey, class: &str, value: &str) -> Token {
     mac.update(class.as_bytes());
     mac.update(&[0]);
     mac.update(value.as_bytes());
-    Token(format!("tok:{}:{}", key.epoch, hex::encode(mac.finalize().into_bytes())))
+    Token(format!("tok:{}:{}", key.epoch, base16ct::lower::encode_string(&mac.finalize().into_bytes())))
 }
 
 #[cfg(test)]

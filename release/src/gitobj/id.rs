@@ -95,8 +95,7 @@ impl ObjectId {
     /// From 40 or 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<ObjectId> {
-        let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        lower.then(|| hex::decode(text).ok()).flatten().and_then(|bytes| ObjectId::from_bytes(&bytes))
+        base16ct::lower::decode_vec(text).ok().and_then(|bytes| ObjectId::from_bytes(&bytes))
     }
 
     /// As the id of a commit.
@@ -108,7 +107,7 @@ impl ObjectId {
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.as_bytes()))
+        f.write_str(&base16ct::lower::encode_string(self.as_bytes()))
     }
 }
 

@@ -6,7 +6,6 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::commitment::Personal;
-use crate::config::ResponseMode;
 use crate::ids::Sequence;
 use crate::time::Timestamp;
 
@@ -287,4 +286,15 @@ mod tests {
         }
         assert!(personal_hidden(serde_json::json!({ "proc.name": "alice" })).is_ok());
     }
+}
+
+/// Whether a response acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseMode {
+    /// Records what it would have done, and does nothing.
+    Observe,
+    /// Acts.
+    Enforce,
 }
