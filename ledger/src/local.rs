@@ -15,7 +15,7 @@ use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, Sequence, StreamId, TreeSize};
 use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::time::Clock;
-use cairn_schemas::types::{NodeKind, Role};
+use cairn_schemas::types::{NodeKind, RecordType, Role};
 use cairn_schemas::wire::PROTOCOL;
 use ed25519_dalek::SigningKey;
 use thiserror::Error;
@@ -26,11 +26,17 @@ use crate::head;
 use crate::keys::{KeyFolder, KeysError, LOCAL_FOLDER};
 use crate::producer::{Chain, SealError, Sealed};
 use crate::random::Random;
+use crate::vault::VaultError;
 use crate::volume::Place;
 use crate::writer::{AppendError, Ledger, OpenError, PublishedCheckpoint, ReadError};
 
+mod erase;
+mod hidden;
 pub mod line;
 pub mod lines;
+
+pub use erase::Erased;
+pub use hidden::Hiding;
 
 /// The control stream's node in a ledger that is made here.
 const CONTROL_NODE: &str = "control";
@@ -103,6 +109,12 @@ pub enum LocalError {
         /// Why.
         reason: String,
     },
+    /// The vault beside the ledger did not do what it was asked to.
+    #[error(transparent)]
+    Vault(VaultError),
+    /// There is no place for a vault beside this path.
+    #[error("the ledger's path has no place beside it for a vault")]
+    VaultPath(#[source] std::io::Error),
     /// The input cannot be read.
     #[error("the input cannot be read")]
     Input(#[source] std::io::Error),
@@ -315,12 +327,12 @@ fn holds_ledger(path: &Path) -> Result<bool, DiskError> {
     Ok(files::names(path)?.iter().any(|name| name == crate::dir::CHECKPOINT_FILE || name == "tile"))
 }
 
-/// The chain as the ledger has it. How much of it is unsigned is not asked: one more head harms nobody.
+/// The chain as the ledger has it. Whatever does not end in a head counts as unsigned.
 fn chain_from(ledger: &Ledger, stream: &StreamId, clock: &dyn Clock) -> Chain {
-    match ledger.position(stream) {
-        Some(at) => Chain::resume(stream.clone(), at.sequence.next(), at.leaf, 1, clock.now()),
-        None => Chain::new(stream.clone()),
-    }
+    let Some(at) = ledger.position(stream) else { return Chain::new(stream.clone()) };
+    let last = at.place.and_then(|place| ledger.read_from(place, 1).ok()).and_then(|mut entries| entries.pop());
+    let is_head = last.and_then(|(_, bytes)| read_back(&bytes)).is_some_and(|record| record.kind == RecordType::StreamHead);
+    Chain::resume(stream.clone(), at.sequence.next(), at.leaf, u64::from(!is_head), clock.now())
 }
 
 /// A record that is durable.
@@ -427,8 +439,15 @@ fn recorded(sealed: &[Sealed], appended: &crate::writer::Appended) -> Result<Vec
         return Err(LocalError::Rejected { reason: rejected.reason.clone() });
     }
     let first = (appended.index.0 + 1).checked_sub(sealed.len() as u64).expect("invariant: all of them have an index");
-    let place = |offset: usize| Place { volume: appended.volume, index: cairn_schemas::ids::RecordIndex(first + offset as u64) };
-    let each = |(offset, sealed): (usize, &Sealed)| Recorded { place: place(offset), sequence: sealed.sequence, leaf: sealed.leaf };
+    let place = |offset: usize| Place {
+        volume: appended.volume,
+        index: cairn_schemas::ids::RecordIndex(first + offset as u64),
+    };
+    let each = |(offset, sealed): (usize, &Sealed)| Recorded {
+        place: place(offset),
+        sequence: sealed.sequence,
+        leaf: sealed.leaf,
+    };
     Ok(sealed.iter().enumerate().map(each).collect())
 }
 

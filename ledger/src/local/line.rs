@@ -1,7 +1,9 @@
-//! One line of input: a JSON object `{type, subject, data[, id]}`.
+//! One line of input: a JSON object `{type, subject, data[, id][, personal][, blobs]}`.
 //!
 //! A line is read strictly: a member that is not one of these, a name that comes twice, a number that RFC 8785 cannot spell are refused,
 //! with the path of what is wrong as a JSON Pointer. What it makes is a [`Draft`] that every later step takes, but for its length.
+//!
+//! `personal` names values in `data` that the record must not hold, `blobs` files that it refers to: see [`crate::vault`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,9 +11,15 @@ use std::fmt;
 use cairn_schemas::canonical;
 use cairn_schemas::record::{ATTRIBUTE_LEN_MAX, Draft, RECORD_LEN_MAX};
 use cairn_schemas::types::{NodeKind, RecordType, Role};
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
+
+use super::hidden::masked;
+use crate::vault::{BlobPath, PersonalPath};
+
+/// Most personal values, and most blobs, of one line.
+pub const HIDDEN_MAX: usize = 256;
 
 /// Longest line, bytes: a record at its limit with every character escaped.
 pub const LINE_LEN_MAX: usize = 6 * RECORD_LEN_MAX + 4_096;
@@ -33,11 +41,22 @@ impl LineFault {
     }
 }
 
+/// What a line says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// The record to be, with personal values in the clear.
+    pub draft: Draft,
+    /// What in it is personal.
+    pub personal: Vec<PersonalPath>,
+    /// Files that it will refer to.
+    pub blobs: Vec<BlobPath>,
+}
+
 /// Reads a line of a local producer.
 ///
 /// # Errors
 /// [`LineFault`].
-pub fn parse(line: &[u8]) -> Result<Draft, LineFault> {
+pub fn parse(line: &[u8]) -> Result<Line, LineFault> {
     if line.len() > LINE_LEN_MAX {
         let reason = format!("the line has {} bytes or more; at most {LINE_LEN_MAX} are read", line.len());
         return Err(LineFault::new("", reason));
@@ -58,21 +77,44 @@ pub fn parse(line: &[u8]) -> Result<Draft, LineFault> {
     let subject = members.remove("subject").map(|value| attribute("subject", value)).transpose()?;
     let foreignid = members.remove("id").map(|value| attribute("id", value)).transpose()?;
     let data = required(&mut members, "data")?;
+    let personal: Vec<PersonalPath> = hidden(&mut members, "personal", kind)?;
+    let blobs: Vec<BlobPath> = hidden(&mut members, "blobs", kind)?;
     if let Some((name, _)) = members.iter().next() {
         let reason = match name.as_str() {
             "sequence" | "prevdigest" | "time" | "source" | "specversion" => {
                 "is given by the ledger's producer, and is not taken from a line"
             }
-            _ => "is not a member that lines have: type, subject, data, id",
+            _ => "is not a member that lines have: type, subject, data, id, personal, blobs",
         };
         return Err(LineFault::new(pointer("", name), reason));
     }
     if !data.is_object() {
         return Err(LineFault::new("/data", "expected an object"));
     }
-    check_numbers(&data)?;
-    kind.check_data(&data).map_err(|error| LineFault::new("/data", error.to_string()))?;
-    Ok(Draft { kind, subject, release: None, foreignid, data })
+    // What is personal does not get into the record, and may be what a record cannot hold.
+    let clear = masked(&data, personal.iter().map(|value| value.path.as_str()));
+    check_numbers(&clear)?;
+    kind.check_data(&*clear).map_err(|error| LineFault::new("/data", error.to_string()))?;
+    drop(clear);
+    Ok(Line { draft: Draft { kind, subject, release: None, foreignid, data }, personal, blobs })
+}
+
+/// A list of what is taken out of a payload. Only evidence has a form that leaves room for it.
+fn hidden<T: DeserializeOwned>(
+    members: &mut Map<String, Value>,
+    name: &str,
+    kind: RecordType,
+) -> Result<Vec<T>, LineFault> {
+    let Some(value) = members.remove(name) else { return Ok(Vec::new()) };
+    let wrong = |reason: String| LineFault::new(pointer("", name), reason);
+    let hidden: Vec<T> = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+    if hidden.len() > HIDDEN_MAX {
+        return Err(wrong(format!("names {} things; at most {HIDDEN_MAX} are taken out of a payload", hidden.len())));
+    }
+    if kind != RecordType::EvidenceReceived && !hidden.is_empty() {
+        return Err(wrong(format!("only {} has values or blobs to be taken out", RecordType::EvidenceReceived)));
+    }
+    Ok(hidden)
 }
 
 /// The types that a line may have.
@@ -254,11 +296,12 @@ mod tests {
 
     #[test]
     fn a_good_line_is_a_draft() {
-        let draft = parse(
+        let Line { draft, personal, blobs } = parse(
             br#" {"id": "x-1", "data": {"b": [1, -2, "\u00e9"], "a": null}, "type": "cairn.evidence.received.v1", "subject": "host-1"} "#,
         )
         .unwrap();
         assert_eq!(draft.kind, RecordType::EvidenceReceived);
+        assert!(personal.is_empty() && blobs.is_empty());
         assert_eq!((draft.subject.as_deref(), draft.foreignid.as_deref()), (Some("host-1"), Some("x-1")));
         assert_eq!(draft.data, serde_json::json!({"a": null, "b": [1, -2, "é"]}));
         assert!(parse(br#"{"type":"cairn.evidence.received.v1","data":{}}"#).is_ok());
@@ -293,10 +336,38 @@ mod tests {
             (r#"{"type":"cairn.evidence.received.v1","data":{},"id":""}"#, "/id: has 0 bytes; 1 to 512 are allowed"),
             (r#"{"type":"cairn.evidence.received.v1","data":{},"subject":null}"#, "/subject: expected a text"),
             (r#"{"type":"cairn.sensor.loss.v1","data":{}}"#, "/data: missing field"),
+            (
+                r#"{"type":"cairn.evidence.received.v1","data":{},"personal":[{"path":"/a"}]}"#,
+                "/personal: missing field `subject`",
+            ),
+            (
+                r#"{"type":"cairn.evidence.received.v1","data":{},"personal":[{"path":"/a","subject":"s","key":1}]}"#,
+                "/personal: unknown field `key`",
+            ),
+            (
+                r#"{"type":"cairn.sensor.loss.v1","data":{},"personal":[{"path":"/a","subject":"s"}]}"#,
+                "/personal: only cairn.evidence.received.v1 has values",
+            ),
         ] {
             let said = refused(line);
             assert!(said.starts_with(words), "{line}\n said: {said}\n not: {words}");
         }
+    }
+
+    #[test]
+    fn what_is_personal_is_named_and_may_be_what_no_record_can_hold() {
+        let line = r#"{"type":"cairn.evidence.received.v1","data":{"at":{"lat":52.5},"a":1},
+            "personal":[{"path":"/at","subject":"s"}],"blobs":[{"path":"/body","file":"report.pdf"}]}"#
+            .replace('\n', "");
+        let read = parse(line.as_bytes()).unwrap();
+        assert_eq!(read.personal, [PersonalPath { path: "/at".into(), subject: "s".into() }]);
+        assert_eq!(read.blobs, [BlobPath { path: "/body".into(), file: "report.pdf".into(), subject: None }]);
+        let values = |count: usize| {
+            let values = vec![r#"{"path":"/a","subject":"s"}"#; count].join(",");
+            format!(r#"{{"type":"cairn.evidence.received.v1","data":{{"a":1}},"personal":[{values}]}}"#)
+        };
+        assert_eq!(parse(values(HIDDEN_MAX).as_bytes()).unwrap().personal.len(), HIDDEN_MAX);
+        assert!(refused(&values(HIDDEN_MAX + 1)).starts_with("/personal: names 257 things"));
     }
 
     #[test]

@@ -15,12 +15,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync
 
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::RecordIndex;
-use cairn_schemas::record::Draft;
 
-use super::line::{self, LINE_LEN_MAX, LineFault};
+use super::hidden::Hiding;
+use super::line::{self, LINE_LEN_MAX, Line, LineFault};
 use super::{LocalError, LocalProducer, Recorded, chain_from, read_back, recorded};
 use crate::producer::{HEAD_AGE_MAX, SealError, Sealed};
 use crate::tile::TILE_WIDTH;
+use crate::vault::SealedPersonal;
 use crate::volume::Place;
 use crate::writer::{AppendError, Appended, Pending};
 
@@ -71,7 +72,8 @@ pub struct Taken {
     pub stopped: Option<(u64, LineFault)>,
 }
 
-/// Takes JSON Lines from `input` into the stream. With `keep_going` a line that is not taken is told, and does not end it.
+/// Takes JSON Lines from `input` into the stream. With `keep_going` a line that is not taken is told, and does not end it. What lines
+/// mark as personal goes into the vault of `hiding`, durable before the record that commits to it is appended; without one, such a line is not taken.
 ///
 /// # Errors
 /// The ledger takes no more, or `input` cannot be read ([`LocalError::Input`]). What was told before is durable.
@@ -79,6 +81,7 @@ pub fn append_lines(
     producer: &mut LocalProducer,
     input: Box<dyn Read + Send>,
     keep_going: bool,
+    hiding: Option<&mut Hiding<'_>>,
     told: &mut dyn FnMut(Told<'_>),
 ) -> Result<Taken, LocalError> {
     let (sender, batches) = sync_channel(BATCHES_WAITING);
@@ -90,6 +93,7 @@ pub fn append_lines(
     let mut appending = Appending {
         producer,
         keep_going,
+        hiding,
         told,
         flying: None,
         batch: Batch::default(),
@@ -106,7 +110,7 @@ pub fn append_lines(
 }
 
 /// Lines that were read, with what they say.
-type Parsed = Vec<(u64, Result<Draft, LineFault>)>;
+type Parsed = Vec<(u64, Result<Line, LineFault>)>;
 
 fn read_lines(input: Box<dyn Read + Send>, sender: &SyncSender<std::io::Result<Parsed>>) {
     let mut input = BufReader::with_capacity(READ_LEN, input);
@@ -182,6 +186,8 @@ struct Batch {
     items: Vec<Item>,
     sealed: Vec<Sealed>,
     ids: HashSet<String>,
+    /// What its records commit to: kept before they are sent.
+    disclosures: SealedPersonal,
 }
 
 struct Flying {
@@ -189,9 +195,10 @@ struct Flying {
     pending: Option<Pending>,
 }
 
-struct Appending<'a> {
+struct Appending<'a, 'l> {
     producer: &'a mut LocalProducer,
     keep_going: bool,
+    hiding: Option<&'a mut Hiding<'l>>,
     told: &'a mut dyn FnMut(Told<'_>),
     /// On its way to the disk while the next one is made.
     flying: Option<Flying>,
@@ -201,7 +208,7 @@ struct Appending<'a> {
     taken: Taken,
 }
 
-impl Appending<'_> {
+impl Appending<'_, '_> {
     fn run(&mut self, batches: &Receiver<std::io::Result<Parsed>>) -> Result<(), LocalError> {
         loop {
             let parsed = match batches.try_recv() {
@@ -228,9 +235,9 @@ impl Appending<'_> {
                     return Err(LocalError::Input(error));
                 }
             };
-            for (number, draft) in parsed {
-                let fault = match draft {
-                    Ok(draft) => self.take(number, draft)?.err(),
+            for (number, line) in parsed {
+                let fault = match line {
+                    Ok(line) => self.take(number, line)?.err(),
                     Err(fault) => Some(fault),
                 };
                 if let Some(fault) = fault {
@@ -261,14 +268,28 @@ impl Appending<'_> {
     }
 
     /// Seals a line's record, or finds that it is a repeat.
-    fn take(&mut self, number: u64, draft: Draft) -> Result<Result<(), LineFault>, LocalError> {
-        if let Some(id) = &draft.foreignid {
+    fn take(&mut self, number: u64, line: Line) -> Result<Result<(), LineFault>, LocalError> {
+        if let Some(id) = &line.draft.foreignid {
             if self.is_on_its_way(id) {
                 self.send()?;
                 self.land()?;
             }
             if let Some(place) = self.producer.ledger.foreign(self.producer.chain.stream(), id) {
-                return self.repeat(number, place, &draft);
+                return self.repeat(number, place, &line);
+            }
+        }
+        let Line { mut draft, personal, blobs } = line;
+        let kept = self.batch.disclosures.len();
+        if !personal.is_empty() || !blobs.is_empty() {
+            let Some(hiding) = &mut self.hiding else {
+                return Ok(Err(LineFault::new(
+                    "",
+                    "has personal values or blobs, and there is no vault for them here",
+                )));
+            };
+            match hiding.hide(&mut draft, &personal, &blobs, self.producer.clock.now())? {
+                Ok(disclosures) => self.batch.disclosures.extend(disclosures),
+                Err(fault) => return Ok(Err(fault)),
             }
         }
         let id = draft.foreignid.clone();
@@ -278,7 +299,10 @@ impl Appending<'_> {
                 self.batch.sealed.push(sealed);
                 self.batch.ids.extend(id);
             }
-            Err(SealError::Record(error)) => return Ok(Err(LineFault::new("", error.one_line()))),
+            Err(SealError::Record(error)) => {
+                self.batch.disclosures.truncate(kept);
+                return Ok(Err(LineFault::new("", error.one_line())));
+            }
             Err(error) => return Err(error.into()),
         }
         if self.producer.chain.head_due(self.producer.clock.now()) {
@@ -292,11 +316,17 @@ impl Appending<'_> {
         flies || self.batch.ids.contains(id)
     }
 
-    fn repeat(&mut self, number: u64, place: Place, draft: &Draft) -> Result<Result<(), LineFault>, LocalError> {
-        let bytes = self.read(place)?;
-        let same = read_back(&bytes)
-            .filter(|record| (record.kind, &record.subject, &record.data) == (draft.kind, &draft.subject, &draft.data));
-        let Some(record) = same else {
+    fn repeat(&mut self, number: u64, place: Place, line: &Line) -> Result<Result<(), LineFault>, LocalError> {
+        let (bytes, draft) = (self.read(place)?, &line.draft);
+        let found = read_back(&bytes).filter(|record| (record.kind, &record.subject) == (draft.kind, &draft.subject));
+        let same = match &found {
+            Some(record) => match &mut self.hiding {
+                Some(hiding) => hiding.is_same(&record.data, line)?,
+                None => record.data == draft.data,
+            },
+            None => false,
+        };
+        let Some(record) = found.filter(|_| same) else {
             let id = draft.foreignid.as_deref().unwrap_or_default();
             let reason = format!("{id:?} is the id of record {place} already, which holds something else");
             return Ok(Err(LineFault::new("/id", reason)));
@@ -341,6 +371,9 @@ impl Appending<'_> {
         }
         self.land()?;
         let batch = std::mem::take(&mut self.batch);
+        if let (Some(hiding), false) = (&mut self.hiding, batch.disclosures.is_empty()) {
+            hiding.vault()?.keep(&batch.disclosures)?;
+        }
         let records = batch.sealed.iter().map(|sealed| &*sealed.bytes);
         let pending =
             (!batch.sealed.is_empty()).then(|| self.producer.ledger.submit(self.producer.chain.stream(), records));

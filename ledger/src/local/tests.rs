@@ -34,7 +34,7 @@ fn append(producer: &mut LocalProducer, text: &str, keep_going: bool) -> (Taken,
         }
     };
     let input = Box::new(Cursor::new(text.to_owned()));
-    let taken = append_lines(producer, input, keep_going, &mut told).unwrap();
+    let taken = append_lines(producer, input, keep_going, None, &mut told).unwrap();
     (taken, durable.into_inner().unwrap())
 }
 
@@ -67,6 +67,10 @@ fn a_producer_joins_once_and_goes_on_where_it_stood() {
     producer.finish(PATIENCE).unwrap();
     drop((producer, ledger));
     let records = records(folder.path());
+    let ledger = open(folder.path()).unwrap();
+    let before = ledger.ledger().size();
+    ledger.producer(&name("ci")).unwrap().finish(PATIENCE).unwrap();
+    assert_eq!(ledger.ledger().size(), before, "nothing is signed twice");
     let joins = records.iter().filter(|record| record.kind == RecordType::NodeJoined).count();
     assert_eq!(joins, 1);
     let last = records.last().unwrap();
@@ -183,4 +187,150 @@ fn a_ledger_is_not_made_where_it_must_not_be() {
     assert!(matches!(open(folder.path()), Err(LocalError::Gone { .. })), "its keys were used");
     std::fs::write(folder.path().join("fleet.yaml"), "").unwrap();
     assert!(matches!(open(folder.path()), Err(LocalError::FleetFirst { .. })));
+}
+
+/// Appends as `cairn ledger append` does.
+fn append_hiding(ledger: &LocalLedger, path: &Path, blobs: Option<&Path>, text: &str) -> (Taken, Vec<DurableLine>) {
+    let durable = Mutex::new(Vec::new());
+    let mut told = |told: Told<'_>| {
+        if let Told::Durable(lines) = told {
+            durable.lock().unwrap().extend_from_slice(lines);
+        }
+    };
+    let mut producer = ledger.producer(&name("ci")).unwrap();
+    let mut hiding = Hiding::new(ledger, path).unwrap();
+    hiding.blobs = blobs.map(Path::to_owned);
+    let input = Box::new(Cursor::new(text.to_owned()));
+    let taken = append_lines(&mut producer, input, true, Some(&mut hiding), &mut told).unwrap();
+    producer.finish(PATIENCE).unwrap();
+    (taken, durable.into_inner().unwrap())
+}
+
+fn personal_line(id: &str, email: &str) -> String {
+    format!(
+        r#"{{"type":"cairn.evidence.received.v1","id":"{id}","data":{{"user":{{"email":"{email}"}},"host":"h1"}},"personal":[{{"path":"/user/email","subject":"user-17"}}],"blobs":[{{"path":"/body","file":"report","subject":"user-17"}}]}}"#
+    )
+}
+
+#[test]
+fn personal_values_of_lines_are_in_the_vault_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, blobs) = (folder.path().join("ledger"), folder.path().join("files"));
+    std::fs::create_dir(&blobs).unwrap();
+    std::fs::write(blobs.join("report"), "all about alice").unwrap();
+    let ledger = open(folder.path()).unwrap();
+    let lines = [personal_line("a", "alice@example.com"), personal_line("b", "alice@work.example"), line(3, None)];
+    let (taken, durable) = append_hiding(&ledger, &path, Some(&blobs), &lines.join("\n"));
+    assert_eq!((taken.appended, taken.refused), (3, 0));
+    let record = &records(folder.path())[durable[0].recorded.place.index.0 as usize];
+    let vault = ledger.vault(&path).unwrap();
+    let commitment = record.data["user"]["email"].as_str().unwrap().parse().unwrap();
+    assert_eq!(vault.disclosure(&commitment).unwrap().value(), "alice@example.com");
+    assert_eq!(vault.keys_of("user-17").unwrap().len(), 1);
+    drop(vault);
+    std::fs::remove_dir_all(&blobs).unwrap();
+    assert_eq!(holding(folder.path(), b"alice"), [""; 0]);
+
+    // A repeat is known by what it says, though no two commitments are alike; and so is one that says something else.
+    std::fs::create_dir(&blobs).unwrap();
+    std::fs::write(blobs.join("report"), "all about alice").unwrap();
+    let again = [personal_line("a", "alice@example.com"), personal_line("b", "bob@example.com")];
+    let (taken, repeated) = append_hiding(&ledger, &path, Some(&blobs), &again.join("\n"));
+    assert_eq!((taken.appended, taken.repeats, taken.refused), (0, 1, 1));
+    assert_eq!(repeated[0].recorded, durable[0].recorded);
+}
+
+#[test]
+fn a_line_takes_no_file_that_it_may_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, blobs) = (folder.path().join("ledger"), folder.path().join("files"));
+    std::fs::create_dir(&blobs).unwrap();
+    std::fs::write(folder.path().join("secret"), "x").unwrap();
+    let ledger = open(folder.path()).unwrap();
+    for file in ["../secret", "/etc/passwd", "absent", "a/../../secret"] {
+        let line = personal_line("a", "x").replace("\"report\"", &format!("\"{file}\""));
+        let (taken, _) = append_hiding(&ledger, &path, Some(&blobs), &line);
+        assert_eq!((taken.appended, taken.refused), (0, 1), "{file}");
+    }
+    let (taken, _) = append_hiding(&ledger, &path, None, &personal_line("a", "x"));
+    assert_eq!((taken.appended, taken.refused), (0, 1), "no folder was named");
+    assert!(!path.join("blobs").exists());
+}
+
+#[test]
+fn an_erasure_is_recorded_once_wherever_it_was_interrupted() {
+    use cairn_schemas::data::{ErasureReason, PrivacyErased};
+    // 0: noted; 1: destroyed; 2: recorded, and not forgotten.
+    for interrupted in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let lines = personal_line("a", "alice@example.com")
+            .replace(r#","blobs":[{"path":"/body","file":"report","subject":"user-17"}]"#, "");
+        let ledger = open(folder.path()).unwrap();
+        let (taken, _) = append_hiding(&ledger, &path, None, &lines);
+        assert_eq!(taken.appended, 1);
+        let vault = ledger.vault(&path).unwrap();
+        let keys = vault.keys_of("user-17").unwrap();
+        let begun = vault.begin_erasure(&keys, ErasureReason::Request, Some("DPO-17")).unwrap();
+        if interrupted > 0 {
+            vault.destroy(&begun[0]).unwrap();
+        }
+        if interrupted > 1 {
+            ledger.control().unwrap().append(vec![begun[0].draft()]).unwrap();
+        }
+        drop((vault, ledger));
+
+        // The next append finishes it before it takes a line.
+        let ledger = open(folder.path()).unwrap();
+        append_hiding(&ledger, &path, None, &line(1, None));
+        let vault = ledger.vault(&path).unwrap();
+        assert!(vault.pending().unwrap().is_empty() && vault.keys_of("user-17").is_err(), "{interrupted}");
+        let erased: Vec<PrivacyErased> =
+            records(folder.path()).iter().filter_map(|record| record.data_as().ok()).collect();
+        assert_eq!(erased.len(), 1, "{interrupted}");
+        assert_eq!((&erased[0].keys, erased[0].ticket.as_deref()), (&keys, Some("DPO-17")));
+        assert_eq!(ledger.finish_erasures(&vault).unwrap(), []);
+    }
+}
+
+#[test]
+fn erasing_takes_the_blobs_along_once_a_checkpoint_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, blobs) = (folder.path().join("ledger"), folder.path().join("files"));
+    std::fs::create_dir(&blobs).unwrap();
+    std::fs::write(blobs.join("report"), "all about alice").unwrap();
+    let ledger = open(folder.path()).unwrap();
+    append_hiding(&ledger, &path, Some(&blobs), &personal_line("a", "alice@example.com"));
+    let vault = ledger.vault(&path).unwrap();
+    let keys = vault.keys_of("user-17").unwrap();
+    let reason = cairn_schemas::data::ErasureReason::Request;
+    let erased = ledger.erase(&vault, &keys, reason, None).unwrap();
+    assert_eq!((erased.len(), &erased[0].keys), (1, &keys));
+    assert_eq!(ledger.remove_erased_blobs(&path, &erased, PATIENCE).unwrap(), 1);
+    assert!(matches!(
+        ledger.erase(&vault, &keys, reason, None),
+        Err(LocalError::Vault(crate::vault::VaultError::NoKey { .. }))
+    ));
+    let files: Vec<String> = holding(&folder.path().join("ledger.vault"), b"");
+    assert_eq!(files, ["lock", "secret"]);
+}
+
+/// The files below a folder that hold these bytes.
+fn holding(root: &Path, bytes: &[u8]) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let content = std::fs::read(&path).unwrap();
+                if bytes.is_empty() || content.windows(bytes.len()).any(|window| window == bytes) {
+                    found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    found.sort();
+    found
 }

@@ -148,11 +148,28 @@ impl Vault {
         retain: Option<Duration>,
         now: Timestamp,
     ) -> Result<(), SealPersonalError> {
+        let disclosures = self.hide(ledger, data, personal, blobs, retain, now)?;
+        self.keep(&disclosures).map_err(SealPersonalError::Keep)
+    }
+
+    /// [`Vault::seal_payload`] for callers with many payloads: keys and blobs are durable when this returns, and the disclosures are the
+    /// caller's to [`Vault::keep`], many at once, before any of the records is appended.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hide(
+        &self,
+        ledger: &Path,
+        data: &mut Value,
+        personal: &[PersonalPath],
+        blobs: &[BlobPath],
+        retain: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<SealedPersonal, SealPersonalError> {
         let paths = personal.iter().map(|value| &value.path).chain(blobs.iter().map(|blob| &blob.path));
         check_paths(paths.map(String::as_str))?;
         let key = |subject: &str| self.key_for(subject, retain, now);
         let disclosures = seal_personal(data, personal, key, &*self.random)?;
-        self.keep(&disclosures).map_err(SealPersonalError::Keep)?;
         for BlobPath { path, file, subject } in blobs {
             let failed = |source| SealPersonalError::Key { path: path.clone(), source };
             let plain = read_blob(file, path)?;
@@ -164,7 +181,7 @@ impl Vault {
             place(data, path, reference.to_value())?;
             blob::put(ledger, &reference, &bytes)?;
         }
-        Ok(())
+        Ok(disclosures)
     }
 }
 
