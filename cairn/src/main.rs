@@ -9,11 +9,15 @@ mod author;
 mod clock;
 mod failure;
 #[cfg(feature = "full")]
-mod rules;
+mod ledger;
 mod progress;
+#[cfg(feature = "full")]
+mod rules;
 mod say;
 #[cfg(feature = "full")]
 mod up;
+#[cfg(feature = "full")]
+mod vault;
 mod verify;
 
 use std::process::ExitCode;
@@ -48,6 +52,10 @@ enum Command {
     #[cfg(feature = "full")]
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Work with a ledger: append to it, read it with proofs
+    #[cfg(feature = "full")]
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Verify a ledger, offline
     Verify(verify::Arguments),
 }
@@ -65,6 +73,8 @@ fn main() -> ExitCode {
         Command::Test(arguments) => author::test(&arguments),
         #[cfg(feature = "full")]
         Command::Rules(command) => rules::run(&command),
+        #[cfg(feature = "full")]
+        Command::Ledger(command) => ledger::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     done.unwrap_or_else(|failure: Failure| failure.report())

@@ -19,6 +19,13 @@ pub(crate) fn text(text: &str) {
     let _ = out.write_all(shown(text).as_bytes()).and_then(|()| out.flush());
 }
 
+/// Text on standard output as it is; `false`: nobody reads it any more.
+#[cfg(feature = "full")]
+pub(crate) fn text_is_read(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(shown(text).as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
 /// A line on standard error.
 pub(crate) fn error(text: impl Display) {
     let _ = std::io::stderr().lock().write_all(shown(&format!("{text}\n")).as_bytes());

@@ -1,0 +1,48 @@
+//! `cairn ledger …`: a ledger by itself.
+
+mod answer;
+mod append;
+mod disclose;
+mod erase;
+mod get;
+mod prove;
+mod tail;
+mod time;
+mod witness;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+
+/// Work with a ledger: append to it, read it with proofs, look after it
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Append JSON Lines; makes the ledger and its keys where there is none
+    Append(append::Arguments),
+    /// Show one record, with what proves it
+    Get(get::Arguments),
+    /// Show the last records, or those that are asked for; follow the ledger with -f
+    Tail(tail::Arguments),
+    /// Destroy the keys of somebody's values, and record that; every proof still verifies
+    Erase(erase::Arguments),
+    /// Show somebody's values, and record that
+    Disclose(disclose::Arguments),
+    /// Write the proof that a record is in the ledger, for anybody's tools
+    Prove(prove::Arguments),
+    /// Run a witness: cosign checkpoints of logs that never contradict what they showed before
+    Witness(witness::Arguments),
+}
+
+pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Append(arguments) => append::run(arguments),
+        Command::Get(arguments) => get::run(arguments),
+        Command::Tail(arguments) => tail::run(arguments),
+        Command::Erase(arguments) => erase::run(arguments),
+        Command::Disclose(arguments) => disclose::run(arguments),
+        Command::Prove(arguments) => prove::run(arguments),
+        Command::Witness(arguments) => witness::run(arguments),
+    }
+}
