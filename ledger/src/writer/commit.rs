@@ -28,8 +28,8 @@ pub(super) enum CommitError {
 pub(super) struct Commit {
     pub(super) written: Vec<Written>,
     pub(super) answers: Vec<Answer>,
-    /// Where the submissions' streams stand with it.
-    pub(super) moved: Vec<(StreamId, Position)>,
+    /// Where each submission's stream stands with it, if it is open.
+    pub(super) moved: Vec<Option<Position>>,
     /// Where the log does not stand still for each group: what to wait for before anybody is told.
     pub(super) durable: Option<Durable>,
 }
@@ -63,10 +63,8 @@ impl Committer {
             let mut streams = lock(streams);
             let decide = |submission: &Arc<Submission>| decide(&mut streams, submission, now, &mut written);
             let answers = submissions.iter().map(decide).collect();
-            let moved = |submission: &Arc<Submission>| {
-                Some((submission.stream().clone(), streams.position(submission.stream())?))
-            };
-            (answers, submissions.iter().filter_map(moved).collect())
+            let moved = |submission: &Arc<Submission>| streams.position(submission.stream());
+            (answers, submissions.iter().map(moved).collect())
         };
 
         // 3. One write, one sync. A crash before its end leaves a torn group, which nobody was told about; after it the records are there

@@ -189,10 +189,11 @@ impl Shared {
         let grown = !written.is_empty();
         let mut state = lock(&self.state);
         state.extend(written);
-        for (stream, position) in moved {
-            match state.positions.get_mut(&stream) {
+        for (submission, position) in group.iter().zip(moved) {
+            let Some(position) = position else { continue };
+            match state.positions.get_mut(submission.stream()) {
                 Some(before) => *before = position,
-                None => drop(state.positions.insert(stream, position)),
+                None => drop(state.positions.insert(submission.stream().clone(), position)),
             }
         }
         drop(state);
