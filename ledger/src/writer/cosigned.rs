@@ -252,3 +252,6 @@ impl crate::witness::cosigning::CosignedLog for Ledger {
         self.take_cosigned(cosigned).map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;
