@@ -60,6 +60,7 @@ pub(crate) fn pins() -> Pins {
         signers: SignersConfig::UnsignedAllowed,
         token_epoch: "e1".into(),
         token_key: base64::engine::general_purpose::STANDARD.encode([4; 32]),
+        witnesses: None,
     }
 }
 

@@ -55,6 +55,8 @@ pub const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 pub const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long a checkpoint over a record may take.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the witnesses of the fleet's policy are waited for.
+const COSIGN_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the fold of a record may take.
 const FOLD_PATIENCE: Duration = Duration::from_secs(30);
 /// The token class of a commit author's address and a signer's principal.
@@ -85,6 +87,12 @@ pub enum BuildError {
     /// No checkpoint covered the record in time.
     #[error("no checkpoint covers record {place} yet")]
     NotPublished {
+        /// The record.
+        place: Place,
+    },
+    /// Too few witnesses cosigned a checkpoint that covers the record. It is tried again.
+    #[error("no checkpoint that covers record {place} is cosigned by enough witnesses yet")]
+    NotCosigned {
         /// The record.
         place: Place,
     },

@@ -21,7 +21,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use cairn_ledger::policy::{Policy, PolicyError};
 use cairn_ledger::volume::Place;
+use cairn_ledger::witness::Cosigner;
+use cairn_ledger::witness::cosigning::{Cosigning, INTERVAL, WitnessStatus};
+use cairn_ledger::witness::http::HttpTransport;
 use cairn_ledger::writer::{Ledger, ReadError};
 use cairn_release::signers::{SignerPolicy, SignersError};
 use cairn_release::store::ReleaseStore;
@@ -62,6 +66,9 @@ pub enum StartError {
     /// The signers in `fleet.yaml` cannot be read.
     #[error("fleet.yaml: signers: {0}")]
     Signers(#[from] SignersError),
+    /// The witness policy in `fleet.yaml` cannot be read.
+    #[error("fleet.yaml: witnesses: {0}")]
+    Witnesses(#[from] PolicyError),
     /// What a crash left of a release cannot be taken up.
     #[error("a release cannot be taken up")]
     Releases(#[from] BuildError),
@@ -121,6 +128,8 @@ impl Shared {
 pub struct ControlPlane {
     shared: Arc<Shared>,
     api: Arc<Api>,
+    /// Has checkpoints cosigned, where the fleet demands witnesses.
+    cosigning: Option<Cosigning>,
     /// Ended first: they wait for what the follower folds.
     workers: Vec<JoinHandle<()>>,
     follower: Option<JoinHandle<()>>,
@@ -198,7 +207,8 @@ impl ControlPlane {
             joining: Mutex::default(),
             appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_AT_ONCE_MAX)),
         });
-        let mut plane = ControlPlane { shared, api, workers: Vec::new(), follower: None };
+        let cosigning = cosign(&shared)?;
+        let mut plane = ControlPlane { shared, api, cosigning, workers: Vec::new(), follower: None };
         plane.follower = Some(plane.thread("follower", move |shared| follow(&shared, follow_from))?);
         for worker in [
             plane.thread("planner", |shared| planner::run(&shared))?,
@@ -259,6 +269,12 @@ impl ControlPlane {
         *promoted
     }
 
+    /// How it goes with each witness of the fleet's policy.
+    #[must_use]
+    pub fn witnesses(&self) -> Vec<WitnessStatus> {
+        self.cosigning.as_ref().map(Cosigning::status).unwrap_or_default()
+    }
+
     /// Whether one of its threads died. It does not heal: restart it.
     #[must_use]
     pub fn failed(&self) -> bool {
@@ -289,12 +305,21 @@ impl ControlPlane {
         std::mem::take(&mut self.workers).into_iter().for_each(|worker| drop(worker.join()));
         self.shared.unfollow.store(true, Ordering::SeqCst);
         drop(follower.join());
+        drop(self.cosigning.take());
         if let Err(error) = self.shared.control.sign_head(true) {
             let (what, problem) = ("signing the last head".to_owned(), one_line(&error));
             self.shared.step(Step::Trouble { what, problem });
         }
         self.shared.ledger.close();
     }
+}
+
+/// Asks the witnesses of the policy in force, where there is one.
+fn cosign(shared: &Shared) -> Result<Option<Cosigning>, StartError> {
+    let Some(policy) = &shared.fleet.witnesses else { return Ok(None) };
+    let cosigner = Cosigner::new(Policy::parse(policy.as_bytes())?);
+    let (log, clock) = (Box::new(shared.ledger.clone()), Arc::clone(&shared.clock));
+    Ok(Some(Cosigning::start(log, cosigner, Arc::new(HttpTransport::default()), clock, INTERVAL)?))
 }
 
 impl Drop for ControlPlane {

@@ -7,6 +7,7 @@
 mod error;
 mod fleet;
 mod keys;
+mod witnesses;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -140,11 +141,13 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
         }
     };
     let keys = keys::load(&keys_folder, &fleet)?;
+    witnesses::check(dir, &fleet)?;
     let (ledger, opened) = open_ledger(dir, &fleet, &keys, options)?;
     if opened {
         step(Step::LedgerOpened { name: fleet.name.clone(), path: dir.join("ledger") });
     }
     check_belongs(dir, &fleet, &ledger)?;
+    witnesses::settle(dir, &fleet, &ledger)?;
     if let Some(commit) = make_policies(&policies, options)? {
         step(Step::PoliciesMade { path: policies, commit });
     }
@@ -170,6 +173,7 @@ fn pins(fleet: &Fleet, keys: &Keys) -> Pins {
         signers: fleet.signers.clone(),
         token_epoch: fleet.token_epoch.clone(),
         token_key: STANDARD.encode(keys.token.key),
+        witnesses: fleet.witnesses.clone(),
     }
 }
 
@@ -254,7 +258,7 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
         control_key: fleet.keys.control.clone(),
         unsigned_commits: fleet.signers == SignersConfig::UnsignedAllowed,
         mldsa_key: None,
-        witnesses: None,
+        witnesses: fleet.witnesses.clone(),
         previous: None,
     };
     let ledger = Ledger::create(&path, &opened, keys.ledger.clone(), Arc::clone(&options.clock)).map_err(failed)?;

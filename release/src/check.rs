@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use cairn_ledger::checkpoint::{Checkpoint, CheckpointError};
 use cairn_ledger::note::{NoteError, VerifierKey};
+use cairn_ledger::policy::{Policy, PolicyError, Refused};
 use cairn_ledger::proof::{Proof, ProofTextError};
 use cairn_ledger::tree::TreeError;
 use cairn_schemas::data::{CommitSignature, ReleaseBuilt};
@@ -40,6 +41,8 @@ pub struct Trust {
     pub release_key: ReleaseKey,
     /// Who may sign commits.
     pub signers: SignerPolicy,
+    /// Whose cosignatures the proof's checkpoint needs; `None`: nobody's.
+    pub witnesses: Option<Policy>,
 }
 
 /// Why pins cannot be used.
@@ -55,6 +58,9 @@ pub enum TrustError {
     /// The list of signers.
     #[error("the pinned signers: {0}")]
     Signers(#[from] SignersError),
+    /// The witness policy.
+    #[error("the pinned witness policy: {0}")]
+    Witnesses(#[from] PolicyError),
 }
 
 impl Trust {
@@ -69,6 +75,7 @@ impl Trust {
             control_node: pins.control_node.clone(),
             release_key: ReleaseKey::from_pem(&pins.release_key)?,
             signers: SignerPolicy::from_config(&pins.signers)?,
+            witnesses: pins.witnesses.as_ref().map(|policy| Policy::parse(policy.as_bytes())).transpose()?,
         })
     }
 }
@@ -97,6 +104,9 @@ pub enum CheckError {
     /// The proof's checkpoint is not one of the pinned ledger.
     #[error("release.tlog-proof: the checkpoint is not one of the pinned ledger: {0}")]
     Checkpoint(CheckpointError),
+    /// The proof's checkpoint was not cosigned by the witnesses that the reader demands.
+    #[error("release.tlog-proof: {0}")]
+    Witnesses(Refused),
     /// The record is not where the proof says.
     #[error("record.json is not in the ledger: {0}")]
     NotInLedger(TreeError),
@@ -323,6 +333,9 @@ fn check_inclusion(files: &ReleaseFiles, trust: &Trust) -> Result<(RecordIndex, 
     let origin = format!("{}/1", trust.ledger_name);
     let keys = std::slice::from_ref(&trust.ledger_key);
     let checkpoint = proof.verify(&Digest::leaf(&files.record), &origin, keys).map_err(split)?;
+    if let Some(policy) = &trust.witnesses {
+        policy.check(&proof.checkpoint, &origin, keys).map_err(CheckError::Witnesses)?;
+    }
     Ok((proof.index, checkpoint))
 }
 

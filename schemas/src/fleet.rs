@@ -24,6 +24,12 @@ pub struct Fleet {
     pub token_epoch: String,
     /// Who may sign policy commits.
     pub signers: SignersConfig,
+    /// The witness policy, C2SP tlog-policy: whose cosignatures a checkpoint needs before a node believes a release. None: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<String>,
+    /// The root key's word for that policy, a signed note (`ledger/FORMAT.md`, Endorsements). Not needed while `root.key` lies in `keys/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses_endorsement: Option<String>,
 }
 
 /// The public keys of a fleet.

@@ -65,6 +65,9 @@ pub struct Pins {
     pub token_epoch: String,
     /// That key: standard base64 of 32 bytes. Secret; travels under the join token's protection.
     pub token_key: String,
+    /// The witness policy that releases' checkpoints must meet, C2SP tlog-policy; none: no witness is demanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<String>,
 }
 
 impl Pins {

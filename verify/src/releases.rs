@@ -119,6 +119,8 @@ impl Releases<'_> {
             control_node: opened.control_node.clone(),
             release_key,
             signers: SignerPolicy::UnsignedAllowed,
+            // The policy in force is checked over the retained checkpoints, by its window.
+            witnesses: None,
         })
     }
 

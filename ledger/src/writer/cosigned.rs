@@ -149,6 +149,13 @@ impl Ledger {
         lock(&self.inner.settled().streams).witnesses().map(str::to_owned)
     }
 
+    /// Whether the policy in force asks for any witness at all.
+    #[must_use]
+    pub fn demands_witnesses(&self) -> bool {
+        let policy = self.witness_policy();
+        policy.and_then(|policy| Policy::parse(policy.as_bytes()).ok()).is_some_and(|policy| !policy.needs_nobody())
+    }
+
     /// Takes a checkpoint of the current volume with cosignatures; durable in `cosigned` when this returns. One that is not newer than
     /// the one that is there is left out.
     ///

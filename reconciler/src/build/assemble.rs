@@ -15,7 +15,7 @@ use cairn_schemas::ids::{ReleaseRef, Serial};
 use cairn_schemas::record::Draft;
 use cairn_schemas::token::token;
 
-use super::{BuildError, Builder, Candidate, EMAIL_CLASS, FOLD_PATIENCE, LIFETIME, Looked, PUBLISH_PATIENCE};
+use super::{BuildError, Builder, COSIGN_PATIENCE, Candidate, EMAIL_CLASS, FOLD_PATIENCE, LIFETIME, Looked, PUBLISH_PATIENCE};
 use crate::control::Recorded;
 
 impl Builder {
@@ -104,7 +104,16 @@ impl Builder {
         if !self.ledger.wait_published_in(place.volume, size, PUBLISH_PATIENCE) {
             return Err(BuildError::NotPublished { place });
         }
-        self.store.write_proof(serial, &self.ledger.inclusion_in(place, size)?)?;
+        let proof = if self.ledger.demands_witnesses() && self.ledger.volume() == place.volume {
+            // Nodes believe nothing that the witnesses did not see.
+            if !self.ledger.wait_cosigned(size, COSIGN_PATIENCE) {
+                return Err(BuildError::NotCosigned { place });
+            }
+            self.ledger.inclusion_cosigned(place.index, size)?
+        } else {
+            self.ledger.inclusion_in(place, size)?
+        };
+        self.store.write_proof(serial, &proof)?;
         self.proven.add(serial);
         Ok(())
     }

@@ -12,6 +12,7 @@ pub(crate) fn pins() -> Pins {
         signers: SignersConfig::UnsignedAllowed,
         token_epoch: "e1".into(),
         token_key: STANDARD.encode([9; 32]),
+        witnesses: None,
     }
 }
 

@@ -39,6 +39,14 @@ pub enum SetupError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The witness policy of `fleet.yaml` is not the ledger's, and cannot be made it.
+    #[error("{}: the witness policy cannot be changed: {reason}", path.display())]
+    Witnesses {
+        /// `fleet.yaml`.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A key is missing.
     #[error("the key {} is missing", path.display())]
     KeyMissing {
@@ -151,6 +159,9 @@ impl SetupError {
             SetupError::NotOurs { .. } => "choose an empty folder, or one that does not exist yet, with --dir",
             SetupError::NewerVersion { .. } => "use the version of cairn that made it, or another folder with --dir",
             SetupError::BrokenFleet { .. } => "correct the file or restore it from a backup; nothing was changed",
+            SetupError::Witnesses { .. } => {
+                "put root.key back into keys/ for this start, or the root's word into witnesses_endorsement"
+            }
             SetupError::KeyMissing { .. } | SetupError::NotAKey { .. } | SetupError::OtherKey { .. } => {
                 "restore it from a backup, or start anew in another folder with --dir"
             }

@@ -74,6 +74,13 @@ fn text(fleet: &Fleet) -> String {
             signers.iter().for_each(|signer| line(format!("    - {}", quoted(signer))));
         }
     }
+    match &fleet.witnesses {
+        Some(policy) => line(format!("witnesses: {}", quoted(policy))),
+        None => line("# Who must cosign checkpoints before a node believes a release, as a C2SP tlog-policy: `witnesses: |` and its lines".into()),
+    }
+    if let Some(endorsement) = &fleet.witnesses_endorsement {
+        line(format!("witnesses_endorsement: {}", quoted(endorsement)));
+    }
     out
 }
 
@@ -96,6 +103,8 @@ mod tests {
             control_node: "control".parse().unwrap(),
             token_epoch: "e1".into(),
             signers,
+            witnesses: Some("# two \"lines\"\nquorum none\n".into()),
+            witnesses_endorsement: None,
         }
     }
 

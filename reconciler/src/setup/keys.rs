@@ -99,6 +99,8 @@ pub(super) fn make(folder: &Path, signers: SignersConfig, random: &dyn Random) -
         control_node: CONTROL_NODE.parse().expect("invariant: a good node id"),
         token_epoch: epoch.to_owned(),
         signers,
+        witnesses: None,
+        witnesses_endorsement: None,
     };
     Ok((made, fleet))
 }
