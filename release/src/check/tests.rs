@@ -174,6 +174,7 @@ fn trust() -> Trust {
         signers: SignersConfig::UnsignedAllowed,
         token_epoch: "e1".into(),
         token_key: String::new(),
+        witnesses: None,
     })
     .unwrap()
 }
@@ -468,6 +469,7 @@ fn unusable_pins_name_the_pin() {
         signers: SignersConfig::UnsignedAllowed,
         token_epoch: "e1".into(),
         token_key: String::new(),
+        witnesses: None,
     };
     let with = |change: fn(&mut Pins)| {
         let mut pins = good.clone();
