@@ -32,6 +32,8 @@ mod integrate;
 pub mod keys;
 #[cfg(feature = "write")]
 pub mod local;
+#[cfg(feature = "write")]
+pub mod mirror;
 pub mod mldsa;
 pub mod note;
 pub mod policy;

@@ -13,4 +13,4 @@ mod session;
 pub use client::ConnectError;
 pub use place::{PREFIX_LEN_MAX, Place, PlaceError, RETENTION_DAYS_MAX};
 
-pub(crate) use bucket::Bucket;
+pub(crate) use bucket::{Bucket, Reader, is_immutable};

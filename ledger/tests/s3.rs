@@ -95,11 +95,8 @@ async fn s3() -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build())
 }
 
-/// A bucket with versions and Object Lock.
 fn make_bucket(name: &str) {
-    run(async {
-        s3().await.create_bucket().bucket(name).object_lock_enabled_for_bucket(true).send().await.unwrap();
-    });
+    seaweed::make_bucket(&std::env::var("AWS_ENDPOINT_URL").unwrap(), name).unwrap();
 }
 
 fn address(bucket: &str) -> Address {

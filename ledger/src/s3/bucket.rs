@@ -10,7 +10,7 @@
 //! **Versions.** Where the bucket keeps versions, the version of each object that never changes is written down under `versions/`, before
 //! the checkpoint that needs it: a delete marker makes room for another object under the same key, and only the version tells them apart.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -25,7 +25,7 @@ use cairn_schemas::time::Clock;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::client::{Client, ConnectError};
+use super::client::{Client, ConnectError, Retention, Version};
 use super::epoch::{Epoch, TOKEN_LEN};
 use super::objects::{ObjectError, ObjectStore as _, Removal};
 use super::place::Place;
@@ -510,6 +510,74 @@ impl Replaying for Walk<'_> {
         self.next = first + records.len() as u64;
         let skip = usize::try_from(next - first).expect("invariant: groups are bounded");
         Ok(Some(records[skip..].iter().map(|record| record.to_vec()).collect()))
+    }
+}
+
+/// A bucket for whoever only reads, all versions of it.
+pub(crate) struct Reader {
+    client: Client,
+}
+
+impl Reader {
+    /// Looks whether the bucket can be used. Nothing is written, so nothing needs a lock or a time.
+    pub(crate) fn connect(place: &Place) -> Result<Reader, ConnectError> {
+        let unusable =
+            |error: io::Error| ConnectError::Bucket { bucket: place.bucket.clone(), reason: error.to_string() };
+        runtime().map_err(unusable)?;
+        let wanted = Place { retention: None, ..place.clone() };
+        let client = wait(async move { Client::connect(&wanted, Arc::new(NoTime)).await })?;
+        Ok(Reader { client })
+    }
+
+    pub(crate) fn names(&self, folder: &str) -> Result<Vec<String>, ObjectError> {
+        let (client, folder) = (self.client.clone(), folder.to_owned());
+        wait(async move { client.names(&folder).await })
+    }
+
+    /// Every object with its length.
+    pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, ObjectError> {
+        let client = self.client.clone();
+        wait(async move { client.lengths().await })
+    }
+
+    /// The newest version; `None` where there is none, or a delete marker.
+    pub(crate) fn read(&self, key: &str) -> Result<Option<Vec<u8>>, ObjectError> {
+        let (client, key) = (self.client.clone(), key.to_owned());
+        wait(async move { Ok(client.get(&key).await?.map(|object| object.bytes)) })
+    }
+
+    pub(crate) fn versions(&self) -> Result<Vec<Version>, ObjectError> {
+        let client = self.client.clone();
+        wait(async move { client.versions("").await })
+    }
+
+    /// How these versions are locked, by key and version.
+    pub(crate) fn retentions(
+        &self,
+        versions: Vec<(String, String)>,
+    ) -> Result<HashMap<(String, String), Option<Retention>>, ObjectError> {
+        let permits = Arc::new(Semaphore::new(FILES_IN_FLIGHT_MAX));
+        let begun: Vec<_> = versions
+            .into_iter()
+            .map(|version| {
+                let (client, permits) = (self.client.clone(), permits.clone());
+                begin(async move {
+                    let _permit = permits.acquire().await;
+                    client.retention(&version.0, &version.1).await.map(|retention| (version, retention))
+                })
+            })
+            .collect();
+        let panicked = |_| ObjectError::Refused("a call to the bucket panicked".to_owned());
+        begun.into_iter().map(|done| done.recv().map_err(panicked)?).collect()
+    }
+}
+
+/// The clock of somebody who never says how long something is to be kept.
+struct NoTime;
+
+impl Clock for NoTime {
+    fn now(&self) -> cairn_schemas::time::Timestamp {
+        cairn_schemas::time::Timestamp::from_nanos(0)
     }
 }
 

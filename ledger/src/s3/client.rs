@@ -185,6 +185,24 @@ impl Client {
         }
     }
 
+    /// Every object and its length.
+    pub(crate) async fn lengths(&self) -> Result<Vec<(String, u64)>, ObjectError> {
+        let mut objects = Vec::new();
+        let mut next = None;
+        loop {
+            let request = self.s3.list_objects_v2().bucket(&*self.bucket).prefix(&*self.prefix);
+            let page = request.set_continuation_token(next).send().await.map_err(refusal)?;
+            objects.extend(page.contents().iter().filter_map(|object| {
+                let key = object.key()?.strip_prefix(&*self.prefix)?;
+                Some((key.to_owned(), u64::try_from(object.size().unwrap_or(0)).unwrap_or(0)))
+            }));
+            next = page.next_continuation_token;
+            if next.is_none() {
+                return Ok(objects);
+            }
+        }
+    }
+
     /// Writes an object whatever is there: for what the protocol does not rest on.
     pub(crate) async fn overwrite(&self, key: &str, bytes: &[u8]) -> Result<(), ObjectError> {
         let request = self.s3.put_object().bucket(&*self.bucket).key(self.key(key));

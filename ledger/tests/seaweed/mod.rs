@@ -82,6 +82,25 @@ pub(crate) fn environment(endpoint: &str) -> [(&'static str, String); 5] {
     ]
 }
 
+/// Makes a bucket with versions and Object Lock.
+pub(crate) fn make_bucket(endpoint: &str, name: &str) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let credentials = aws_sdk_s3::config::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "a test's own");
+        let config = aws_sdk_s3::config::Builder::new()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .endpoint_url(endpoint)
+            .credentials_provider(credentials)
+            .force_path_style(true);
+        let client = aws_sdk_s3::Client::from_conf(config.build());
+        let made = client.create_bucket().bucket(name).object_lock_enabled_for_bucket(true).send().await;
+        made.map(drop).map_err(|error| aws_sdk_s3::error::DisplayErrorContext(&error).to_string())
+    })
+}
+
 fn answers(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
@@ -102,7 +121,7 @@ fn free_ports() -> [u16; 4] {
 
 /// The program, installed if need be.
 fn install() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("seaweedfs");
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tmp/seaweedfs")).to_owned();
     let weed = folder.join("bin/weed");
     if weed.exists() {
         return Ok(weed);
