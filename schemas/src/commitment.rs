@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::digest::Digest;
+use crate::text::from_text;
 use crate::token::Token;
 
 /// Longest disclosure, bytes of its text. What is longer is a blob.
@@ -77,7 +78,7 @@ impl Serialize for KeyId {
 
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyId, D::Error> {
-        deserializer.deserialize_str(Parsed(std::marker::PhantomData))
+        from_text(deserializer)
     }
 }
 
@@ -249,7 +250,7 @@ impl Serialize for Commitment {
 
 impl<'de> Deserialize<'de> for Commitment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Commitment, D::Error> {
-        deserializer.deserialize_str(Parsed(std::marker::PhantomData))
+        from_text(deserializer)
     }
 }
 
@@ -321,22 +322,7 @@ impl Serialize for Personal {
 
 impl<'de> Deserialize<'de> for Personal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Personal, D::Error> {
-        deserializer.deserialize_str(Parsed(std::marker::PhantomData))
-    }
-}
-
-/// Reads a text in place: a ledger checks these fields in every record.
-struct Parsed<T>(std::marker::PhantomData<T>);
-
-impl<T: FromStr<Err: fmt::Display>> serde::de::Visitor<'_> for Parsed<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(E::custom)
+        from_text(deserializer)
     }
 }
 
