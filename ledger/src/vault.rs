@@ -24,7 +24,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use cairn_schemas::commitment::{Commitment, DISCLOSURE_LEN_MAX, Disclosure, DisclosureError, KeyId};
+use cairn_schemas::data::ErasureReason;
 use cairn_schemas::references::BlobReference;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::blob::{self, BlobError};
@@ -51,6 +53,9 @@ pub const VAULT_SUFFIX: &str = ".vault";
 
 const KEYS: &str = "keys";
 const DISCLOSURES: &str = "disclosures";
+const ERASING: &str = "erasing";
+/// A thousand keys and a ticket need less.
+const INTENT_LEN_MAX: usize = 64 << 10;
 /// Nonce and tag around a disclosure's text.
 const DISCLOSURE_FILE_LEN_MAX: usize = NONCE_LEN + DISCLOSURE_LEN_MAX + 16;
 
@@ -122,6 +127,23 @@ pub enum VaultError {
 
 /// Longest name of a subject, bytes.
 pub const SUBJECT_LEN_MAX: usize = 512;
+
+/// What an erasure's file holds: which keys, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Intent {
+    keys: Vec<KeyId>,
+    reason: ErasureReason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<String>,
+}
+
+impl Intent {
+    fn parse(path: &str, bytes: &[u8]) -> Result<Intent, VaultError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| VaultError::Damaged { path: path.to_owned(), reason: error.to_string() })
+    }
+}
 
 fn key_path(key: KeyId) -> String {
     format!("{KEYS}/{key}")
@@ -219,6 +241,21 @@ impl VaultDir {
     /// [`VaultError::Io`].
     pub fn keys(&self) -> Result<Vec<KeyId>, VaultError> {
         Ok(self.names(KEYS)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The keys whose erasure has begun and is not recorded, or was not when somebody last wrote here.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`], [`VaultError::Damaged`].
+    pub fn erasing(&self) -> Result<Vec<KeyId>, VaultError> {
+        let mut keys = Vec::new();
+        for name in self.names(ERASING)? {
+            let path = format!("{ERASING}/{name}");
+            if let Some(bytes) = self.read(&path, INTENT_LEN_MAX)? {
+                keys.extend(Intent::parse(&path, &bytes)?.keys);
+            }
+        }
+        Ok(keys)
     }
 
     fn key(&self, id: KeyId) -> Result<Option<KeyFile>, VaultError> {

@@ -21,14 +21,11 @@ use std::fmt;
 use cairn_schemas::commitment::KeyId;
 use cairn_schemas::data::{ERASED_KEYS_MAX, ErasureReason, PrivacyErased};
 use cairn_schemas::record::{ATTRIBUTE_LEN_MAX, Draft};
-use serde::{Deserialize, Serialize};
 
 use super::keep::{SUBJECTS, failed, index_path};
-use super::{Vault, VaultError, disclosure_folder, key_path};
+use super::{ERASING, Intent, Vault, VaultError, disclosure_folder, key_path};
 use crate::disk::Disk;
 use crate::durable::NewFile;
-
-pub(super) const ERASING: &str = "erasing";
 
 /// Names one erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,16 +42,6 @@ impl fmt::Display for ErasureId {
 pub struct Erasure {
     id: ErasureId,
     intent: Intent,
-}
-
-/// The file of an erasure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Intent {
-    keys: Vec<KeyId>,
-    reason: ErasureReason,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ticket: Option<String>,
 }
 
 impl Erasure {
@@ -128,7 +115,7 @@ impl Vault {
             let damaged = |reason: String| VaultError::Damaged { path: path.clone(), reason };
             let id = name.parse().map(ErasureId).map_err(|_| damaged("its name is none of an erasure".to_owned()))?;
             let bytes = self.read(&path)?.unwrap_or_default();
-            let intent = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+            let intent = Intent::parse(&path, &bytes)?;
             Ok(Erasure { id, intent })
         };
         names.iter().map(read).collect()

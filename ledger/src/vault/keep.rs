@@ -77,7 +77,7 @@ impl Vault {
             _ => VaultError::Io { action: "lock", path: LOCK_FILE.to_owned(), source },
         })?;
         let mut folders = Folders::default();
-        for folder in [TEMPORARY, KEYS, SUBJECTS, super::DISCLOSURES, super::erase::ERASING] {
+        for folder in [TEMPORARY, KEYS, SUBJECTS, super::DISCLOSURES, super::ERASING] {
             folders.ensure(&*disk, folder).map_err(failed("make", folder))?;
         }
         // What a crash left without its name. It may be a key: a name that nobody was told, and all the same a secret.
