@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! bench_verify make LEDGER RECORDS        leaves a sound ledger of so many records there: what a fleet writes, about 1 KiB each
+//! bench_verify make LEDGER RECORDS named  the same, each record with a foreignid of its own
 //! bench_verify hashing LEDGER             SHA-256 of its leaves and nodes, one core, every byte in memory: the limit
 //! bench_verify structure LEDGER [THREADS] hashes, tiles and roots against the checkpoint, nothing else
 //! bench_verify full LEDGER [THREADS]      every check
 //! ```
 //!
-//! Prints `name value`: times in seconds, sizes in bytes. Each is a process of its own, so that its peak of resident memory is its own.
+//! Prints `name value`: times in seconds, sizes in bytes; `cpu_seconds` is what all threads took together, which a machine that others use
+//! too changes less than `seconds`. Each is a process of its own, so that its peak of resident memory is its own.
 //! `make` writes bundles, tiles and a signed checkpoint itself, without the writer and its log: what is measured here is reading.
 
 #[path = "../tests/kit/mod.rs"]
@@ -39,13 +41,17 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["make", ledger, records] => make(Path::new(ledger), records.parse()?),
+        ["make", ledger, records] => make(Path::new(ledger), records.parse()?, false),
+        ["make", ledger, records, "named"] => make(Path::new(ledger), records.parse()?, true),
         ["hashing", ledger] => hashing(Path::new(ledger)),
         ["structure", ledger] => verification(Path::new(ledger), true, 0),
         ["structure", ledger, threads] => verification(Path::new(ledger), true, threads.parse()?),
         ["full", ledger] => verification(Path::new(ledger), false, 0),
         ["full", ledger, threads] => verification(Path::new(ledger), false, threads.parse()?),
-        _ => Err("usage: bench_verify make LEDGER RECORDS | hashing LEDGER | structure|full LEDGER [THREADS]".into()),
+        _ => {
+            Err("usage: bench_verify make LEDGER RECORDS [named] | hashing LEDGER | structure|full LEDGER [THREADS]"
+                .into())
+        }
     }
 }
 
@@ -65,8 +71,21 @@ fn verification(ledger: &Path, structure: bool, threads: usize) -> Result<()> {
     say("heads", report.streams.iter().map(|stream| stream.heads).sum::<u64>());
     say("seconds", seconds);
     say("per_second", size as f64 / seconds);
+    say("cpu_seconds", cpu_seconds()?);
     say("peak_rss", peak_rss()?);
     Ok(())
+}
+
+/// What this process's threads took of the cores so far, in the kernel too, seconds.
+fn cpu_seconds() -> Result<f64> {
+    /// The unit of `/proc`, the same on every Linux that this runs on.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // Behind the program's name, which may hold anything: state, then numbers; the 12th and 13th are user and system time.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/self/stat")?;
+    let ticks =
+        fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>).sum::<std::result::Result<f64, _>>()?;
+    Ok(ticks / TICKS_A_SECOND)
 }
 
 /// The most memory that this process ever had resident, bytes.
@@ -130,7 +149,7 @@ enum Containment {
     Requested(Sequence),
 }
 
-fn make(folder: &Path, records: u64) -> Result<()> {
+fn make(folder: &Path, records: u64, named: bool) -> Result<()> {
     let mut book = Book::begun();
     let release = book.reference(1);
     // Its files, whose proof is over the first records.
@@ -174,7 +193,7 @@ fn make(folder: &Path, records: u64) -> Result<()> {
         let bytes = if node.chain.head_due(now) {
             node.chain.seal_head(&kit::key(9), None, now)?.bytes
         } else {
-            let draft = node.next(number, release, now);
+            let draft = Draft { foreignid: named.then(|| number.to_string()), ..node.next(number, release, now) };
             node.chain.seal(draft, now)?.bytes
         };
         log.push(&bytes)?;
