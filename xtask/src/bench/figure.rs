@@ -9,6 +9,8 @@ pub(crate) enum Unit {
     Time,
     /// Something per second.
     PerSecond,
+    /// Given in bytes, printed in MiB.
+    Bytes,
 }
 
 impl Unit {
@@ -18,6 +20,7 @@ impl Unit {
             Unit::Time if value >= 0.1 => format!("{:.0} ms", value * 1e3),
             Unit::Time => format!("{:.2} ms", value * 1e3),
             Unit::PerSecond => format!("{}/s", grouped(value)),
+            Unit::Bytes => format!("{:.1} MiB", value / f64::from(1 << 20)),
         }
     }
 }
