@@ -21,6 +21,7 @@ pub fn render(report: &Report) -> String {
 fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
     let faults = report.faults.len() as u64 + report.faults_omitted;
     match report.verdict {
+        Verdict::Ok if report.structure_only => writeln!(out, "OK, as far as hashes go: {}", report.path)?,
         Verdict::Ok => writeln!(out, "OK: {}", report.path)?,
         Verdict::Failed => writeln!(out, "FAILED: {}: {}", report.path, count(faults, "fault"))?,
         Verdict::CouldNotTell => {

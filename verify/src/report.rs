@@ -45,6 +45,9 @@ pub struct Report {
     pub reason: Option<String>,
     /// What was verified, as the caller named it.
     pub path: String,
+    /// Whether hashes, tiles, roots and checkpoints were checked and nothing else, as the caller asked for: the verdict is about these.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub structure_only: bool,
     /// The key that checkpoints were checked with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyUsed>,
@@ -508,6 +511,7 @@ impl Report {
             verdict: Verdict::CouldNotTell,
             reason: Some(reason.into()),
             path: path.display().to_string(),
+            structure_only: false,
             key: None,
             checkpoint: None,
             records: 0,

@@ -351,6 +351,7 @@ impl Run<'_> {
     /// A report with what was found, and nothing else yet.
     fn report(&self, found: Found) -> Report {
         let mut report = Report::could_not_tell(self.path, String::new());
+        report.structure_only = self.structure;
         report.verdict = found.verdict();
         report.reason =
             (report.verdict == Verdict::CouldNotTell).then(|| "the system could not read some of its files".to_owned());
