@@ -137,6 +137,37 @@ impl Streams {
         Ok(())
     }
 
+    /// Takes up the next readable record of a volume of which some cannot be read. What does not fit what stands before it is taken up
+    /// as far as it goes: a stream whose beginning is lost goes on, if its node is known.
+    pub(crate) fn salvage(&mut self, bytes: &[u8], leaf: Digest, index: RecordIndex) {
+        self.next = index;
+        let Some((id, sequence, digest)) = place(bytes, leaf) else {
+            // One of the ledger's own that is about no stream.
+            if let Ok(record) = Record::parse(bytes) {
+                self.own = Chain::resume(StreamId::ledger(), record.sequence.next(), leaf, 0, Timestamp::default());
+                // What cannot be taken up is as good as damaged.
+                let _ = self.replay_own(record.kind, &record, index);
+            }
+            self.next = RecordIndex(index.0 + 1);
+            return;
+        };
+        if let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(bytes)
+            && envelope.source == "/streams/ledger"
+        {
+            self.own = Chain::resume(StreamId::ledger(), envelope.sequence.next(), leaf, 0, Timestamp::default());
+        }
+        if self.replay(bytes, leaf).is_err() {
+            let recent = Recent { sequence, index, leaf: digest };
+            let producer = id.node().and_then(|node| self.nodes.get(&node)).cloned();
+            match (self.streams.get(&id).map(|stream| stream.last().0), producer) {
+                (Some(last), _) if last < sequence => self.apply(&id, recent, None),
+                (None, Some(producer)) => self.begin(&id, producer, recent, None),
+                _ => {}
+            }
+        }
+        self.next = RecordIndex(index.0 + 1);
+    }
+
     /// Remembers a `foreignid` of the volume before.
     pub(crate) fn remember_foreign(&mut self, stream: &StreamId, foreignid: &str, index: RecordIndex) {
         if let Some(stream) = self.streams.get_mut(stream) {

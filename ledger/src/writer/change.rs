@@ -157,7 +157,7 @@ impl Ledger {
             let (mut run, log, written, _) = write_own(run, log, closed)?;
             run.published = run.integrator.publish(&written, true, run.clock.now())?;
             drop(log);
-            let (run, log) = volumes::begin(*run, next, prepared)?;
+            let (run, log, _) = volumes::begin(*run, next, prepared, &[])?;
             Ok((Outcome::GoesOn(Box::new(run), log, Vec::new()), volume))
         })
     }

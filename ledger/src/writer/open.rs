@@ -105,6 +105,29 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
+impl OpenError {
+    /// What an operator can do about it, where there is something.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            OpenError::Damage(_) | OpenError::Wal(_) | OpenError::Replay(_) | OpenError::NoCheckpoint => Some(
+                "put back an undamaged copy; where there is none, `cairn ledger rotate LEDGER --reason damaged` opens a new volume over \
+                 what is readable and leaves this one as evidence",
+            ),
+            OpenError::RolledBack { .. } => Some(
+                "put back the newest copy; where this is it, `cairn ledger rotate LEDGER --reason restored` opens a new volume over it",
+            ),
+            OpenError::Key { .. } => Some(
+                "give the key that signs this ledger's checkpoints; where it is lost, `cairn ledger rotate LEDGER --reason keylost` opens a \
+                 new volume with another one, which the root key must endorse",
+            ),
+            OpenError::Locked => Some("end the process that writes it; the lock goes with it"),
+            OpenError::Frozen { .. } => Some("it can be read and verified; to record more, make another ledger"),
+            _ => None,
+        }
+    }
+}
+
 impl From<PublishError> for OpenError {
     fn from(error: PublishError) -> OpenError {
         let reason = error.to_string();
@@ -144,7 +167,7 @@ pub(super) fn make_root(dir: &Path) -> Result<(), OpenError> {
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail("sync the folder of"))
 }
 
-fn take_lock(store: &dyn Store, create: bool) -> Result<LockGuard, OpenError> {
+pub(super) fn take_lock(store: &dyn Store, create: bool) -> Result<LockGuard, OpenError> {
     store.lock(create).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked,
         io::ErrorKind::NotFound => OpenError::NoLedger,
@@ -315,7 +338,7 @@ pub(super) fn open_in(
         Some(Ended::Closed(closed)) => {
             let next = volumes::Next::after_crash(&run, closed.reason, &signers)?;
             let prepared = volumes::prepare(&*run.root, next.origin())?;
-            let (run, log) = volumes::begin(run, next, prepared)?;
+            let (run, log, _) = volumes::begin(run, next, prepared, &[])?;
             run.ready(log, Vec::new(), Some(lock))
         }
     };

@@ -9,7 +9,9 @@ use super::*;
 use crate::fixture::{Producer, check, clock, opened, signer};
 use crate::note::{Note, VerifierKey};
 
+mod changes;
 mod faults;
+mod restored;
 mod simulator;
 mod volumes;
 

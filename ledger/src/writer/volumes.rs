@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cairn_schemas::data::{LedgerOpened, PreviousVolume, VolumeReason};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{RecordIndex, StreamId, TreeSize};
+use cairn_schemas::time::Timestamp;
 use serde::Deserialize;
 
 use super::OpenError;
@@ -21,7 +22,7 @@ use crate::endorsement::Endorsement;
 use crate::integrate::{EdgeError, Integrator, PublishedCheckpoint, read_tile};
 use crate::note::{NoteSigner, VerifierKey};
 use crate::store::{Log, Store};
-use crate::streams::{Streams, Written};
+use crate::streams::{History, Incoming, Outcome, Streams, Written, place};
 use crate::tile::{TILE_WIDTH, TileId, TileKind, decode_entries};
 use crate::volume::{VOLUME_FOLDER, parse_number};
 use crate::wal::{FRAME_HEADER_LEN, GROUP_LEN_MAX};
@@ -240,8 +241,14 @@ pub(super) fn prepare(root: &dyn Store, origin: &str) -> Result<Prepared, OpenEr
     Ok(Prepared { store, log })
 }
 
-/// Begins the next volume behind one that ended, or that is given up: `run.published` is the last checkpoint of it that counts.
-pub(super) fn begin(run: Run, next: Next, prepared: Prepared) -> Result<(Run, Box<dyn Log>), OpenError> {
+/// Begins the next volume behind one that ended, or that is left behind: `run.published` is the last checkpoint of it that counts. `tail`:
+/// records that stand behind that; producers' ones are written again, and how many were is given.
+pub(super) fn begin(
+    run: Run,
+    next: Next,
+    prepared: Prepared,
+    tail: &[Vec<u8>],
+) -> Result<(Run, Box<dyn Log>, u64), OpenError> {
     let Run { root, store, mut older, clock, streams, published, .. } = run;
     let Next { signer, endorsement, reason, note } = next;
     let Prepared { store: next_store, mut log } = prepared;
@@ -265,7 +272,8 @@ pub(super) fn begin(run: Run, next: Next, prepared: Prepared) -> Result<(Run, Bo
     };
     let old = OldVolume { volume: before.volume, store: store.clone(), size: published.size };
     let now = clock.now();
-    let (streams, written) = streams.next_volume(opened, now).map_err(|reason| OpenError::Begin { reason })?;
+    let (mut streams, mut written) = streams.next_volume(opened, now).map_err(|reason| OpenError::Begin { reason })?;
+    let again = write_again(&mut streams, tail, now, &mut written);
 
     // From the end of this on the volume exists. It is one group where that has room for it; a crash between two leaves no volume.
     let mut rest = &written[..];
@@ -289,5 +297,22 @@ pub(super) fn begin(run: Run, next: Next, prepared: Prepared) -> Result<(Run, Bo
     older.push(old);
     let run = Run { root, store: next_store, older, clock, streams, integrator, published };
     clear_log_before(&run);
-    Ok((run, log))
+    Ok((run, log, again))
+}
+
+/// Takes producers' records once more, as if they came again: one that the next volume has already is a repeat, a missing one is noted.
+fn write_again(streams: &mut Streams, tail: &[Vec<u8>], now: Timestamp, written: &mut Vec<Written>) -> u64 {
+    let mut again = 0;
+    for bytes in tail {
+        let Some((stream, ..)) = place(bytes, Digest::leaf(bytes)).filter(|_| !is_own(bytes)) else { continue };
+        let incoming = Incoming::read(&stream, bytes);
+        let outcome = streams.accept(&stream, &incoming, &History::new(), now, written);
+        again += u64::from(matches!(outcome, Ok(Outcome::Taken(_))));
+    }
+    again
+}
+
+/// Whether the ledger wrote the record itself.
+fn is_own(bytes: &[u8]) -> bool {
+    cairn_schemas::record::Record::parse(bytes).is_ok_and(|record| record.stream.is_ledger())
 }

@@ -153,11 +153,13 @@ fn rotation_under_load_loses_nothing() {
                     break;
                 }
                 match round % 2 {
-                    0 => drop(ledger.rotate(Rotation::default()).unwrap()),
+                    0 => {
+                        ledger.rotate(Rotation::default()).unwrap();
+                    }
                     _ => {
                         let key = SigningKey::from_bytes(&[100 + round; 32]);
                         let signer = NoteSigner::new(&ledger.origin(), key).unwrap();
-                        drop(ledger.rotate_key(&signer, &endorse(&signer), None).unwrap());
+                        ledger.rotate_key(&signer, &endorse(&signer), None).unwrap();
                     }
                 }
             }
