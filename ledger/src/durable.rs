@@ -121,11 +121,14 @@ fn sync_all(files: &mut [(String, Box<dyn DiskFile>)], at_once: usize) -> io::Re
                 thread.spawn_scoped(scope, move || sync(part))
             })
             .collect();
-        threads.into_iter().try_for_each(|thread| thread?.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked"))))
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread?.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked"))))
     })
 }
 
-/// Removes a folder of files that are no longer needed, and makes that durable in its parent. Where it is already gone, so be it.
+/// Removes a folder of files that are no longer needed. Where it is already gone, so be it. This is not synced: what a crash brings back
+/// is not needed then either, and harms nobody.
 ///
 /// # Errors
 /// The system's.
@@ -136,8 +139,7 @@ pub(crate) fn remove_folder(disk: &dyn Disk, folders: &mut Folders, folder: &str
     };
     folders.forget(folder);
     names.iter().try_for_each(|name| disk.remove(&format!("{folder}/{name}")))?;
-    disk.remove_folder(folder)?;
-    disk.sync_folder(parent(folder))
+    disk.remove_folder(folder)
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ enum Entry {
 #[derive(Clone)]
 enum Fault {
     /// After so many changing calls one fails; or that and all that follow.
-    Fails { after: u64, done: bool, once: bool, kind: io::ErrorKind },
+    Fails { after: u64, done: bool, once: bool, kind: io::ErrorKind, only: Option<Syncs> },
     /// There is room for so many bytes, and for names or not.
     Full { room: usize, names: bool },
 }
@@ -206,6 +206,9 @@ pub(crate) enum Syncs {
 }
 
 impl Syncs {
+    pub(crate) const ALL: [Syncs; 6] =
+        [Syncs::Log, Syncs::LogNames, Syncs::Files, Syncs::TileNames, Syncs::RootNames, Syncs::KeptNames];
+
     fn of_file(path: &str) -> Syncs {
         if path.ends_with(".wal") || path.ends_with("segment") { Syncs::Log } else { Syncs::Files }
     }
@@ -262,12 +265,17 @@ impl FaultyDisk {
     /// Lets `calls` more changing calls through; the next one fails, and so does every one after it, as on a dead disk. `done`: the
     /// failing call is done all the same, and only reported as failed.
     pub(crate) fn fail_after(&self, calls: u64, done: bool) {
-        self.set(Fault::Fails { after: calls, done, once: false, kind: io::ErrorKind::Other });
+        self.set(Fault::Fails { after: calls, done, once: false, kind: io::ErrorKind::Other, only: None });
+    }
+
+    /// As [`FaultyDisk::fail_after`], and only syncs of this kind count, and fail first.
+    pub(crate) fn fail_after_syncs(&self, kind: Syncs, syncs: u64, done: bool) {
+        self.set(Fault::Fails { after: syncs, done, once: false, kind: io::ErrorKind::Other, only: Some(kind) });
     }
 
     /// As [`FaultyDisk::fail_after`], but only that one call fails, with an error of this kind.
     pub(crate) fn fail_once_after(&self, calls: u64, done: bool, kind: io::ErrorKind) {
-        self.set(Fault::Fails { after: calls, done, once: true, kind });
+        self.set(Fault::Fails { after: calls, done, once: true, kind, only: None });
     }
 
     /// From now on the disk is full: nothing can be made. What exists can be written and synced.
@@ -390,12 +398,17 @@ impl FaultyDisk {
     /// may leave.
     fn call(
         &self,
+        sync: Option<Syncs>,
         act: impl FnOnce(&mut State) -> io::Result<()>,
         instead: impl FnOnce(&mut State, &mut Random),
     ) -> io::Result<()> {
         let mut state = self.state();
         state.calls += 1;
-        let Some(Fault::Fails { after, done, once, kind }) = &mut state.fault else { return act(&mut state) };
+        let fired = state.fired;
+        let Some(Fault::Fails { after, done, once, kind, only }) = &mut state.fault else { return act(&mut state) };
+        if only.is_some() && *only != sync && !fired {
+            return act(&mut state);
+        }
         if *after > 0 {
             *after -= 1;
             return act(&mut state);
@@ -470,6 +483,7 @@ impl DiskFile for FaultyFile {
         let (inode, offset) = (self.inode, offset as usize);
         let mut full = false;
         self.disk.call(
+            None,
             |state| {
                 let file = &mut state.inodes[inode];
                 let grows = (offset + bytes.len()).saturating_sub(file.current.len());
@@ -495,6 +509,7 @@ impl DiskFile for FaultyFile {
     fn sync_at(&mut self, site: SyncSite) -> io::Result<()> {
         let (inode, point) = (self.inode, SyncPoint::new(site, self.kind));
         self.disk.call(
+            Some(point.kind),
             |state| {
                 state.points.insert(point);
                 if state.left_out != Some(point) {
@@ -525,6 +540,7 @@ impl Disk for FaultyDisk {
         self.room_for_a_name()?;
         let mut made = 0;
         self.call(
+            None,
             |state| {
                 made = state.inodes.len();
                 state.inodes.push(Inode::default());
@@ -553,11 +569,11 @@ impl Disk for FaultyDisk {
             state.set(from, None)?;
             state.set(to, Some(entry))
         };
-        self.call(rename, |_, _| {})
+        self.call(None, rename, |_, _| {})
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.call(|state| state.set(path, None), |_, _| {})
+        self.call(None, |state| state.set(path, None), |_, _| {})
     }
 
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
@@ -568,12 +584,12 @@ impl Disk for FaultyDisk {
             state.folders.remove(folder);
             state.set(folder, None)
         };
-        self.call(remove, |_, _| {})
+        self.call(None, remove, |_, _| {})
     }
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
         if self.state().folders.contains_key(folder) {
-            return self.call(|_| Ok(()), |_, _| {});
+            return self.call(None, |_| Ok(()), |_, _| {});
         }
         self.room_for_a_name()?;
         let create = |state: &mut State| {
@@ -581,7 +597,7 @@ impl Disk for FaultyDisk {
             state.folders.insert(folder.to_owned(), Folder::default());
             Ok(())
         };
-        self.call(create, |_, _| {})
+        self.call(None, create, |_, _| {})
     }
 
     fn sync_folder_at(&self, folder: &str, site: SyncSite) -> io::Result<()> {
@@ -595,7 +611,7 @@ impl Disk for FaultyDisk {
             }
             Ok(())
         };
-        self.call(sync, |_, _| {})
+        self.call(Some(point.kind), sync, |_, _| {})
     }
 
     fn lock(&self, path: &str) -> io::Result<LockGuard> {
