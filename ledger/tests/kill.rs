@@ -1,196 +1,37 @@
-//! `kill -9` under load: a process that appends is killed at any moment, ten times over; what it was told is durable must be there.
+//! `kill -9` under load: a process that appends is killed at any moment, over and over; what it was told is durable must be there.
 //!
-//! This test runs itself as the process that is killed.
+//! These tests run themselves as the process that is killed.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, ChildStdout};
+use std::sync::mpsc;
 
-use cairn_ledger::checkpoint::Checkpoint;
-use cairn_ledger::dir::LedgerDir;
-use cairn_ledger::head;
-use cairn_ledger::note::NoteSigner;
-use cairn_ledger::producer::Chain;
-use cairn_ledger::tree::Frontier;
-use cairn_ledger::writer::Ledger;
-use cairn_schemas::data::{LedgerOpened, NodeCapabilities, NodeJoined, StreamOpened};
-use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::{RecordIndex, Sequence, StreamId, TreeSize};
-use cairn_schemas::record::Draft;
-use cairn_schemas::time::{Clock, ManualClock, Timestamp};
-use cairn_schemas::types::NodeKind;
-use ed25519_dalek::SigningKey;
+mod child;
 
-const ROUNDS: usize = 10;
-const WRITERS: u8 = 4;
-const DIRECTORY: &str = "CAIRN_KILL_TEST_DIRECTORY";
+use child::Said;
 
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_bytes(&[seed; 32])
-}
+const ROUNDS: usize = 12;
 
-fn signer() -> NoteSigner {
-    NoteSigner::new("kill/1", key(1)).unwrap()
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_nanos(1_700_000_000_000_000_000)
-}
-
-fn clock() -> Arc<dyn Clock> {
-    Arc::new(ManualClock::new(now()))
-}
-
-fn stream(node: &str, number: u8) -> StreamId {
-    StreamId::new(&node.parse().unwrap(), [number; 16])
-}
-
-fn opening(node: &str, seed: u8) -> Draft {
-    let key = head::format_key(&key(seed).verifying_key());
-    Draft::new(&StreamOpened { node: node.parse().unwrap(), key, predecessor: None })
-}
-
-/// A ledger in which the writers' nodes have joined.
-fn create(dir: &Path) {
-    let opened = LedgerOpened {
-        name: "kill".into(),
-        volume: 1,
-        ledger_key: signer().verifier().to_string(),
-        root_key: NoteSigner::new("kill/root", key(2)).unwrap().verifier().to_string(),
-        release_key: String::new(),
-        control_node: "control".parse().unwrap(),
-        control_key: head::format_key(&key(3).verifying_key()),
-        unsigned_commits: true,
-        mldsa_key: None,
-        witnesses: None,
-        previous: None,
-    };
-    let ledger = Ledger::create(dir, &opened, signer(), clock()).unwrap();
-    let mut control = Chain::new(stream("control", 0));
-    let mut records = vec![control.seal(opening("control", 3), now()).unwrap().bytes];
-    for writer in 0..WRITERS {
-        let joined = NodeJoined {
-            node: format!("writer-{writer}").parse().unwrap(),
-            kind: NodeKind::Sensor,
-            key: head::format_key(&key(10 + writer).verifying_key()),
-            labels: BTreeMap::new(),
-            protocol: "1.0".into(),
-        };
-        records.push(control.seal(Draft::new(&joined), now()).unwrap().bytes);
-    }
-    ledger.append(control.stream(), records).unwrap();
-}
-
-/// The process that is killed: appends from several threads, and prints each record's index and leaf hash once it is durable, and
-/// each checkpoint once it is published.
-fn append_until_killed(dir: &Path) {
-    let ledger = Ledger::open(dir, signer(), clock()).unwrap();
-    let out = Mutex::new(std::io::stdout());
-    let say = |line: String| {
-        let mut out = out.lock().unwrap();
-        writeln!(out, "{line}").and_then(|()| out.flush()).unwrap();
-    };
-    std::thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let (ledger, say) = (&ledger, &say);
-            scope.spawn(move || {
-                let node = format!("writer-{writer}");
-                let id = stream(&node, 10 + writer);
-                let mut chain = match ledger.position(&id) {
-                    Some(at) => Chain::resume(id.clone(), at.sequence.next(), at.leaf, 0, now()),
-                    None => Chain::new(id.clone()),
-                };
-                if chain.next() == Sequence(0) {
-                    let sealed = chain.seal(opening(&node, 10 + writer), now()).unwrap();
-                    ledger.append(&id, vec![sealed.bytes]).unwrap();
-                }
-                for number in 0_u64.. {
-                    let capabilities = NodeCapabilities {
-                        live: true,
-                        version: "v".repeat(number as usize % 700),
-                        can: vec![],
-                        cannot: vec![],
-                    };
-                    let sealed = chain.seal(Draft::new(&capabilities), now()).unwrap();
-                    let appended = ledger.append(&id, vec![sealed.bytes]).unwrap();
-                    say(format!("durable {} {}", appended.index, sealed.leaf));
-                    if number % 16 == 0 {
-                        let checkpoint = ledger.checkpoint();
-                        say(format!("published {} {}", checkpoint.size, checkpoint.root));
-                    }
-                }
-            });
-        }
-    });
-}
-
-/// What was said by the processes that were killed.
-#[derive(Default)]
-struct Said {
-    durable: BTreeMap<u64, Digest>,
-    published: BTreeMap<u64, Digest>,
-}
-
-impl Said {
-    fn hear(&mut self, line: &str) {
-        let mut words = line.split(' ');
-        let (Some(word), Some(number), Some(digest), None) = (words.next(), words.next(), words.next(), words.next())
-        else {
-            return; // cut short by the kill, or the test harness's own line
-        };
-        let (Ok(number), Ok(digest)) = (number.parse(), digest.parse()) else { return };
-        let told = match word {
-            "durable" => &mut self.durable,
-            "published" => &mut self.published,
-            _ => return,
-        };
-        let before = told.insert(number, digest);
-        assert!(before.is_none_or(|before| before == digest), "{word} {number} was said twice, differently");
-    }
-
-    /// Checks the directory's published files against all that was ever said.
-    fn check(&self, dir: &Path) -> TreeSize {
-        let dir = LedgerDir::open(dir).unwrap();
-        let keys = [signer().verifier().clone()];
-        let checkpoint = Checkpoint::verify(&dir.checkpoint_bytes().unwrap(), "kill/1", &keys).unwrap();
-        let mut frontier = Frontier::new();
-        for record in dir.records(0..u64::MAX, checkpoint.size) {
-            let (RecordIndex(index), record) = record.unwrap();
-            let leaf = Digest::leaf(&record);
-            assert!(self.durable.get(&index).is_none_or(|told| *told == leaf), "record {index} is another one now");
-            frontier.push(leaf);
-            let root = frontier.root();
-            assert!(
-                self.published.get(&(index + 1)).is_none_or(|told| *told == root),
-                "checkpoint {} differs",
-                index + 1
-            );
-        }
-        assert_eq!((frontier.size(), frontier.root()), (checkpoint.size, checkpoint.root));
-        checkpoint.size
-    }
+fn spawn(test: &str, dir: &Path) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = child::command(test, dir).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
-    if let Some(dir) = std::env::var_os(DIRECTORY) {
-        return append_until_killed(Path::new(&dir));
+    if let Some(dir) = std::env::var_os(child::DIRECTORY) {
+        return child::append_until_killed(Path::new(&dir));
     }
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("ledger");
-    create(&dir);
+    child::create(&dir, 6);
     let mut said = Said::default();
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "nothing_acknowledged_is_lost_by_kill_9", "--nocapture", "--test-threads=1"])
-            .env(DIRECTORY, &dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut child, mut lines) = spawn("nothing_acknowledged_is_lost_by_kill_9", &dir);
         // Killed after a number of answers and not after a time, so that a slow machine gets as far.
         let answers = 40 + 97 * round;
         for line in lines.by_ref().take(answers) {
@@ -200,12 +41,68 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         // What was already in the pipe had been said as well.
         lines.map_while(Result::ok).for_each(|line| said.hear(&line));
         child.wait().unwrap();
-        // Published files are whole at any moment; opening finds all that was acknowledged.
+        // Published files are whole at any moment; opening finds all that was acknowledged. Every other time the next process opens what
+        // was left as it is.
         said.check(&dir);
-        drop(Ledger::open(&dir, signer(), clock()).unwrap_or_else(|error| panic!("round {round}: {error}")));
-        let size = said.check(&dir);
-        let last = said.durable.last_key_value().unwrap();
-        assert!(size.0 > *last.0, "round {round}: record {} was acknowledged, and {size} are there", last.0);
+        if round % 2 == 0 {
+            said.check_reopened(&dir, &format!("round {round}"));
+        }
     }
+    said.check_reopened(&dir, "at the end");
     assert!(said.durable.len() > 40 * ROUNDS && !said.published.is_empty());
+    assert!(said.again > 0, "records were sent again, and had the same answer");
+}
+
+#[test]
+fn a_ledger_changes_hands_while_others_want_it() {
+    if let Some(dir) = std::env::var_os(child::DIRECTORY) {
+        return child::append_until_killed(Path::new(&dir));
+    }
+    const TEST: &str = "a_ledger_changes_hands_while_others_want_it";
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("ledger");
+    child::create(&dir, 6);
+    let (tell, heard) = mpsc::channel();
+    let mut children = BTreeMap::new();
+    let start = |number: usize| {
+        let (child, lines) = spawn(TEST, &dir);
+        let tell = tell.clone();
+        let listener = std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(tell.send((number, line))));
+        });
+        (child, listener)
+    };
+    for number in 0..3 {
+        children.insert(number, start(number));
+    }
+    let mut said = Said::default();
+    for round in 0..ROUNDS {
+        // Whoever speaks has the ledger. It is killed, or told to close, while the others try to open.
+        let mut answers = 0;
+        let speaker = loop {
+            let (number, line) = heard.recv().unwrap();
+            said.hear(&line);
+            answers += usize::from(line.starts_with("durable") && children.contains_key(&number));
+            if answers > 90 {
+                break number;
+            }
+        };
+        let (mut child, listener) = children.remove(&speaker).unwrap();
+        drop(child.stdin.take());
+        if round % 2 == 0 {
+            child.kill().unwrap();
+        }
+        let status = child.wait().unwrap();
+        assert!(round % 2 == 0 || status.success(), "round {round}: it closes in good order: {status}");
+        listener.join().unwrap();
+        children.insert(3 + round, start(3 + round));
+    }
+    for (mut child, listener) in children.into_values() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        listener.join().unwrap();
+    }
+    heard.try_iter().for_each(|(_, line)| said.hear(&line));
+    said.check_reopened(&dir, "at the end");
+    assert!(said.durable.len() > 30 * ROUNDS && said.again > 0);
 }
