@@ -138,16 +138,7 @@ impl Bench {
             parts.extend_from_slice(match name {
                 Name::Disk => &[],
                 Name::Ledger => &["-p", "cairn-ledger", "--example", "bench_ledger"],
-                Name::Verify => &[
-                    "-p",
-                    "cairn-ledger",
-                    "--example",
-                    "bench_ledger",
-                    "-p",
-                    "cairn-verify",
-                    "--example",
-                    "bench_verify",
-                ],
+                Name::Verify => &["-p", "cairn-verify", "--example", "bench_verify"],
                 Name::Spool => &["-p", "cairn-node", "--example", "bench_spool"],
                 Name::Admission | Name::Path => &["-p", "cairn", "--bin", "cairn"],
                 Name::Rules => &["-p", "cairn-rules", "--example", "bench_rules"],
