@@ -2,9 +2,12 @@
 
 use cairn_ledger::checkpoint::{Checkpoint, CheckpointError};
 use cairn_ledger::dir::{CHECKPOINT_FILE, numbered_path};
-use cairn_ledger::note::{NOTE_LEN_MAX, Note, VerifierKey};
+use cairn_ledger::note::{NOTE_LEN_MAX, Note};
+use cairn_ledger::volume::parse_origin;
 use cairn_schemas::ids::TreeSize;
 
+use crate::checks::Past;
+use crate::life::Windows;
 use crate::report::{CheckpointReport, Fault, FaultKind, Found};
 use crate::source::{Source, Unread};
 use crate::tree::history::History;
@@ -13,11 +16,20 @@ use crate::tree::history::History;
 pub(crate) const NUMBERED_FOLDER: &str = "checkpoints";
 
 /// A checkpoint as it lies there; its signature is not checked yet.
+#[derive(Debug, Clone)]
 pub(crate) struct Published {
     pub(crate) file: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) note: Note,
+}
+
+impl Published {
+    /// As it stands in a report.
+    pub(crate) fn report(&self) -> CheckpointReport {
+        let Checkpoint { origin, size, root } = &self.checkpoint;
+        CheckpointReport { origin: origin.clone(), size: *size, root: *root }
+    }
 }
 
 /// Reads `checkpoint`'s bytes.
@@ -53,24 +65,29 @@ pub(crate) fn newest_numbered(source: &Source) -> Option<Published> {
     })
 }
 
-/// The signature on a checkpoint, by the key that it must be.
-pub(crate) fn check_signature(published: &Published, key: &VerifierKey, found: &mut Found) {
-    if let Err(error) = published.note.verify(std::slice::from_ref(key)) {
-        found.fault(Fault::new(FaultKind::CheckpointSignature, error.to_string()).file(&published.file));
+/// The signatures on a checkpoint, by the keys that they must be. Returns whether they hold.
+pub(crate) fn check_signature(published: &Published, windows: &Windows, found: &mut Found) -> bool {
+    let wrong = windows.check(&published.checkpoint, &published.note);
+    let holds = wrong.is_none();
+    if let Some(reason) = wrong {
+        found.fault(Fault::new(FaultKind::CheckpointSignature, reason).file(&published.file));
     }
+    holds
 }
 
 /// Every checkpoint that was kept: signed by the same key, of the same log, and of this history.
 pub(crate) struct Retained<'a> {
     pub(crate) source: &'a Source,
     pub(crate) newest: &'a Published,
-    pub(crate) key: Option<&'a VerifierKey>,
+    pub(crate) windows: Option<&'a Windows>,
+    /// Another volume went on from a smaller checkpoint than were signed: the larger ones are what is left of the rest.
+    pub(crate) replaced: bool,
 }
 
 impl Retained<'_> {
-    /// Returns how many were checked.
-    pub(crate) fn check(&self, sizes: &[TreeSize], history: &mut History, found: &mut Found) -> u64 {
-        let mut checked = 0;
+    /// Returns those that hold, and how many were checked.
+    pub(crate) fn check(&self, sizes: &[TreeSize], history: &mut History, found: &mut Found) -> (Vec<Published>, u64) {
+        let (mut checked, mut hold) = (0, Vec::new());
         for &size in sizes {
             let file = numbered_path(size);
             let bytes = match read(self.source, &file) {
@@ -84,15 +101,20 @@ impl Retained<'_> {
                 }
             };
             match parse(&file, bytes) {
-                Ok(published) => self.one(&published, size, history, found),
+                Ok(published) => {
+                    if self.one(&published, size, history, found) {
+                        hold.push(published);
+                    }
+                }
                 Err(error) => found.fault(Fault::new(FaultKind::CheckpointMalformed, error.to_string()).file(&file)),
             }
             checked += 1;
         }
-        checked
+        (hold, checked)
     }
 
-    fn one(&self, published: &Published, size: TreeSize, history: &mut History, found: &mut Found) {
+    /// Whether it is signed, and of this history.
+    pub(crate) fn one(&self, published: &Published, size: TreeSize, history: &mut History, found: &mut Found) -> bool {
         let (checkpoint, newest) = (&published.checkpoint, &self.newest.checkpoint);
         let mut fault = |kind, reason: String| found.fault(Fault::new(kind, reason).file(&published.file));
         if checkpoint.origin != newest.origin {
@@ -103,50 +125,62 @@ impl Retained<'_> {
             let reason = format!("it is of {} records; its name says {size}", checkpoint.size);
             fault(FaultKind::CheckpointMalformed, reason);
         }
-        if let Some(key) = self.key
-            && let Err(error) = published.note.verify(std::slice::from_ref(key))
-        {
-            return fault(FaultKind::CheckpointSignature, error.to_string());
+        if let Some(reason) = self.windows.and_then(|windows| windows.check(checkpoint, &published.note)) {
+            fault(FaultKind::CheckpointSignature, reason);
+            return false;
+        }
+        if checkpoint.size > newest.size && self.replaced {
+            return false;
         }
         if checkpoint.size > newest.size {
             let reason = format!(
                 "a checkpoint of {} records was signed; {} has {}: it was rolled back",
                 checkpoint.size, self.newest.file, newest.size
             );
-            return fault(FaultKind::CheckpointRolledBack, reason);
+            fault(FaultKind::CheckpointRolledBack, reason);
+            return false;
         }
-        if let Some(root) = history.root(checkpoint.size, self.source)
-            && root != checkpoint.root
-        {
-            let reason = format!("its root is {}; the first {} records have {root}", checkpoint.root, checkpoint.size);
-            fault(FaultKind::RetainedWrong, reason);
+        match history.root(checkpoint.size, self.source) {
+            Some(root) if root != checkpoint.root => {
+                let reason =
+                    format!("its root is {}; the first {} records have {root}", checkpoint.root, checkpoint.size);
+                fault(FaultKind::RetainedWrong, reason);
+                false
+            }
+            root => root.is_some() && checkpoint.origin == newest.origin,
         }
     }
 }
 
-/// What an earlier report saw must be the beginning of what is here.
-pub(crate) fn check_since(
-    earlier: &CheckpointReport,
-    newest: &Published,
-    source: &Source,
-    history: &mut History,
-    found: &mut Found,
-) {
-    let checkpoint = &newest.checkpoint;
-    let wrong = if earlier.origin != checkpoint.origin {
-        Some((FaultKind::SinceWrong, format!("it was of {:?}; this is {:?}", earlier.origin, checkpoint.origin)))
-    } else if earlier.size > checkpoint.size {
-        let reason =
-            format!("it saw {} records; here are {}: the ledger was rolled back", earlier.size, checkpoint.size);
-        Some((FaultKind::CheckpointRolledBack, reason))
-    } else {
-        history.root(earlier.size, source).filter(|root| *root != earlier.root).map(|root| {
-            let reason = format!(
-                "it saw root {} over {} records; the first {} here have {root}",
-                earlier.root, earlier.size, earlier.size
-            );
-            (FaultKind::SinceWrong, reason)
-        })
+/// What an earlier report saw must be the beginning of what is here. `volumes`: all that are here.
+pub(crate) fn check_since(earlier: &CheckpointReport, newest: &Published, volumes: &mut [Past<'_>], found: &mut Found) {
+    let here = volumes.iter_mut().find(|volume| volume.origin == earlier.origin);
+    let wrong = match here {
+        None => {
+            let name = |origin: &str| parse_origin(origin).map(|(name, number)| (name.to_owned(), number));
+            let dropped = match (name(&earlier.origin), name(&newest.checkpoint.origin)) {
+                (Some((name, number)), Some((here, _))) => {
+                    name == here && volumes.first().is_some_and(|first| number < first.volume)
+                }
+                _ => false,
+            };
+            let reason = format!("it was of {:?}; this is {:?}", earlier.origin, newest.checkpoint.origin);
+            (!dropped).then_some((FaultKind::SinceWrong, reason))
+        }
+        Some(volume) if earlier.size > volume.size => {
+            let reason =
+                format!("it saw {} records; here are {}: the ledger was rolled back", earlier.size, volume.size);
+            Some((FaultKind::CheckpointRolledBack, reason))
+        }
+        Some(volume) => {
+            volume.history.root(earlier.size, volume.source).filter(|root| *root != earlier.root).map(|root| {
+                let reason = format!(
+                    "it saw root {} over {} records; the first {} here have {root}",
+                    earlier.root, earlier.size, earlier.size
+                );
+                (FaultKind::SinceWrong, reason)
+            })
+        }
     };
     if let Some((kind, reason)) = wrong {
         found

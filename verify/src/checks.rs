@@ -19,9 +19,11 @@ use cairn_schemas::ids::{NodeId, RecordIndex, TreeSize};
 use cairn_schemas::types::Role;
 
 use crate::facts::Facts;
+use crate::life::Windows;
 use crate::report::{Fault, FaultKind, Found};
 use crate::source::Source;
 use crate::tree::history::History;
+use crate::witnessed::Bounds;
 use containment::Containment;
 use privacy::Privacy;
 use provenance::Provenance;
@@ -50,15 +52,40 @@ pub(crate) struct Writer {
 }
 
 /// What a check may ask.
-pub(crate) struct Context<'a> {
+pub(crate) struct Context<'a, 'b> {
     pub(crate) source: &'a Source,
     pub(crate) history: &'a mut History,
     /// The origin of the checkpoint at hand.
     pub(crate) origin: &'a str,
+    /// The volume at hand.
+    pub(crate) volume: u64,
+    /// The volumes before it that are here.
+    pub(crate) past: &'a mut [Past<'b>],
+    /// What witnesses' clocks say about this volume's records.
+    pub(crate) bounds: &'a Bounds,
     pub(crate) found: &'a mut Found,
 }
 
-impl Context<'_> {
+/// A volume that was walked.
+pub(crate) struct Past<'b> {
+    pub(crate) volume: u64,
+    pub(crate) origin: String,
+    /// How many of its records belong to the ledger.
+    pub(crate) size: TreeSize,
+    pub(crate) history: History,
+    pub(crate) source: &'b Source,
+    /// Who signs its checkpoints; `None`: no readable record says so.
+    pub(crate) windows: Option<Windows>,
+    /// Another volume went on without it having been closed.
+    pub(crate) replaced: bool,
+}
+
+impl Context<'_, '_> {
+    /// Whether this is the first volume that is here, and not the ledger's first: what stood before is not known.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.past.first().map_or(self.volume, |past| past.volume) > 1
+    }
+
     /// The root of the first `size` records.
     pub(crate) fn root(&mut self, size: TreeSize) -> Option<Digest> {
         self.history.root(size, self.source)
@@ -91,7 +118,7 @@ impl Checks {
     }
 
     /// The next record.
-    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         self.records += 1;
         *self.counts.entry(entry.facts.kind.as_str().to_owned()).or_default() += 1;
         if let Some(writer) = self.streams.record(entry, context) {
@@ -110,17 +137,20 @@ impl Checks {
     }
 
     /// The ledger's end.
-    pub(crate) fn end(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn end(&mut self, context: &mut Context<'_, '_>) {
         self.streams.end(context);
         self.containment.end(context);
     }
 }
 
 /// What record 0 says of itself, checked against nothing but itself.
-pub(crate) fn check_opened(opened: &LedgerOpened, origin: &str) -> Result<VerifierKey, String> {
+pub(crate) fn check_opened(opened: &LedgerOpened, origin: &str, volume: u64) -> Result<VerifierKey, String> {
     let expected = format!("{}/{}", opened.name, opened.volume);
-    if opened.volume != 1 {
-        return Err(format!("it opens volume {}; this is volume 1", opened.volume));
+    if opened.volume != volume {
+        return Err(format!("it opens volume {}; this is volume {volume}", opened.volume));
+    }
+    if opened.previous.is_some() != (volume > 1) {
+        return Err(format!("a volume names the one before it if it is not the first; this is volume {volume}"));
     }
     if expected != origin {
         return Err(format!("it opens {expected:?}; the checkpoint is of {origin:?}"));

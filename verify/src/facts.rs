@@ -3,9 +3,10 @@
 //! Records are parsed on every core, and checked in order on one. What crosses is small, whatever the record holds.
 
 use cairn_schemas::data::{
-    ContainmentFinished, ContainmentRefused, ContainmentRequested, FleetObserved, LedgerOpened, NodeFellback,
-    NodeJoined, NodeLoaded, PrivacyErased, ReleaseBuilt, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld,
-    RolloutPromoted, RolloutSuperseded, StreamForked, StreamGap, StreamHead, StreamOpened, StreamRejected,
+    ContainmentFinished, ContainmentRefused, ContainmentRequested, FleetObserved, LedgerCarried, LedgerClosed,
+    LedgerKeyRotated, LedgerOpened, LedgerWitnessesChanged, NodeFellback, NodeJoined, NodeLoaded, PrivacyErased,
+    ReleaseBuilt, RolloutAborted, RolloutAdvanced, RolloutEntered, RolloutHeld, RolloutPromoted, RolloutSuperseded,
+    StreamForked, StreamGap, StreamHead, StreamOpened, StreamRejected,
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId};
@@ -41,6 +42,11 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) enum Detail {
     LedgerOpened(Box<LedgerOpened>),
+    Carried(Box<LedgerCarried>),
+    Closed(LedgerClosed),
+    Frozen,
+    KeyRotated(Box<LedgerKeyRotated>),
+    WitnessesChanged(Box<LedgerWitnessesChanged>),
     Gap(StreamGap),
     Forked(StreamForked),
     Rejected(StreamRejected),
@@ -103,6 +109,7 @@ impl Facts {
                     .flat_map(|previous| &previous.nodes)
                     .for_each(|node| keys.note(&node.node, &node.key));
             }
+            Detail::Carried(carried) => carried.nodes.iter().for_each(|node| keys.note(&node.node, &node.key)),
             Detail::Joined(joined) => keys.note(&joined.node, &joined.key),
             Detail::Opened(opened) => keys.note(&opened.node, &opened.key),
             _ => {}
@@ -130,6 +137,13 @@ fn detail(record: &Outline<'_>) -> Result<Detail, RecordError> {
     let rollout = |releases| Detail::Rollout { releases, offered: false };
     Ok(match record.kind {
         RecordType::LedgerOpened => Detail::LedgerOpened(Box::new(record.data_as::<LedgerOpened>()?)),
+        RecordType::LedgerCarried => Detail::Carried(Box::new(record.data_as::<LedgerCarried>()?)),
+        RecordType::LedgerClosed => Detail::Closed(record.data_as::<LedgerClosed>()?),
+        RecordType::LedgerFrozen => Detail::Frozen,
+        RecordType::LedgerKeyRotated => Detail::KeyRotated(Box::new(record.data_as::<LedgerKeyRotated>()?)),
+        RecordType::LedgerWitnessesChanged => {
+            Detail::WitnessesChanged(Box::new(record.data_as::<LedgerWitnessesChanged>()?))
+        }
         RecordType::StreamGap => Detail::Gap(record.data_as::<StreamGap>()?),
         RecordType::StreamForked => Detail::Forked(record.data_as::<StreamForked>()?),
         RecordType::StreamRejected => Detail::Rejected(record.data_as::<StreamRejected>()?),

@@ -10,6 +10,8 @@ use cairn_ledger::tile::{TileId, TileKind};
 
 use crate::source::{EntryKind, Source};
 
+/// Most other files that are named; the rest is counted.
+pub(crate) const OTHER_MAX: usize = crate::report::OTHER_FILES_MAX;
 /// Deepest folder below `tile/` that any tile number needs: a level, six `x` elements, one `.p`.
 const DEPTH_MAX: usize = 8;
 
@@ -18,8 +20,10 @@ const DEPTH_MAX: usize = 8;
 pub(crate) struct Inventory {
     /// Widths by kind and number, rising; 256 is the full tile.
     tiles: BTreeMap<TileKind, Vec<(u64, u16)>>,
-    /// Files below `tile/` that are no tiles.
+    /// Files below `tile/` that are no tiles, the first [`OTHER_MAX`].
     pub(crate) other: Vec<String>,
+    /// How many more there are.
+    pub(crate) other_omitted: u64,
 }
 
 impl Inventory {
@@ -38,7 +42,8 @@ impl Inventory {
                 (EntryKind::File, Ok(tile)) => {
                     self.tiles.entry(tile.kind()).or_default().push((tile.index(), tile.width()));
                 }
-                _ => self.other.push(path),
+                _ if self.other.len() < OTHER_MAX => self.other.push(path),
+                _ => self.other_omitted += 1,
             }
         }
         Ok(())

@@ -13,13 +13,16 @@ mod checkpoints;
 mod checks;
 mod facts;
 mod inventory;
+mod life;
 mod releases;
 mod render;
 mod report;
 mod run;
 mod source;
 mod tree;
+mod volumes;
 mod wal;
+mod witnessed;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,13 +31,16 @@ use std::thread;
 use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::dir::CHECKPOINT_FILE;
 use cairn_ledger::note::VerifierKey;
+use cairn_ledger::policy::Policy;
+use cairn_ledger::volume::folder;
 
 pub use checks::privacy::{Disclosures, Opened};
 pub use render::render;
 pub use report::{
-    BlobsReport, CheckpointReport, ERASED_KEYS_MAX, EarlierReport, EarlierReportError, ErasedKeyReport, FAULTS_MAX, FINDINGS_MAX, FORMAT, Fault, FaultKind,
-    FilesReport, Finding, FindingKind, GapReport, KeySource, KeyUsed, OTHER_FILES_MAX, ReleaseReport, Report,
-    PrivacyReport, StreamReport, VaultReport, Verdict,
+    BlobsReport, CheckpointReport, ERASED_KEYS_MAX, EarlierReport, EarlierReportError, ErasedKeyReport, FAULTS_MAX,
+    FINDINGS_MAX, FORMAT, Fault, FaultKind, FilesReport, Finding, FindingKind, GapReport, KeySource, KeyUsed,
+    KeyWindowReport, OTHER_FILES_MAX, PolicySource, PrivacyReport, ReleaseReport, Report, StreamReport, VaultReport,
+    Verdict,
 };
 use run::{Outcome, Run};
 use source::Source;
@@ -50,6 +56,9 @@ pub struct Options {
     /// The key that checkpoints must be signed with, as a C2SP vkey: given by the caller, or pinned by them before. Without one, the
     /// ledger's own first record names it, and the origin is not proven.
     pub key: Option<String>,
+    /// The witness policy that the newest checkpoints must meet, C2SP tlog-policy. Without one, the ledger's own is used: then only its
+    /// writer says that these witnesses count.
+    pub policy: Option<String>,
     /// What an earlier verification saw: it must be the beginning of what is here.
     pub since: Option<EarlierReport>,
     /// How many threads parse and hash; 0: as many as there are cores. At most [`THREADS_MAX`].
@@ -81,6 +90,10 @@ pub fn verify(path: &Path, options: &Options) -> Report {
         Ok(key) => key,
         Err(error) => return Report::could_not_tell(path, format!("the key to verify with cannot be used: {error}")),
     };
+    let policy = match options.policy.as_deref().map(|text| Policy::parse(text.as_bytes())).transpose() {
+        Ok(policy) => policy,
+        Err(error) => return Report::could_not_tell(path, format!("the witness policy cannot be used: {error}")),
+    };
     let threads = match options.threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
@@ -89,6 +102,7 @@ pub fn verify(path: &Path, options: &Options) -> Report {
         path,
         source: &Source::new(path),
         key: key.as_ref(),
+        policy: policy.as_ref(),
         since: options.since.as_ref().and_then(|since| since.checkpoint.as_ref()),
         threads: threads.min(THREADS_MAX),
         structure: options.structure,
@@ -111,7 +125,9 @@ pub fn verify(path: &Path, options: &Options) -> Report {
 /// The name of the ledger at `path`, as its checkpoint gives it, unchecked: under this name a key may be pinned.
 #[must_use]
 pub fn ledger_name(path: &Path) -> Option<String> {
-    let bytes = checkpoints::read(&Source::new(path), CHECKPOINT_FILE).ok()?;
+    let root = Source::new(path);
+    let newest = volumes::present(&root).ok()?.pop().unwrap_or(1);
+    let bytes = checkpoints::read(&root.below(&folder(newest)), CHECKPOINT_FILE).ok()?;
     let (checkpoint, _) = Checkpoint::parse(&bytes).ok()?;
     let (name, _volume) = checkpoint.origin.rsplit_once('/')?;
     Some(name.to_owned())

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::note::VerifierKey;
 use cairn_ledger::proof::Proof;
 use cairn_release::check::{CheckError, Gate, Trust, check};
@@ -17,20 +18,22 @@ use cairn_schemas::data::{CommitSignature, LedgerOpened};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{Serial, TreeSize};
 
+use crate::checks::Past;
 use crate::checks::provenance::Built;
 use crate::report::{Fault, FaultKind, FindingKind, Found, ReleaseReport};
 use crate::source::{EntryKind, Source, Unread};
-use crate::tree::history::History;
 
 /// The folder of release files.
 pub(crate) const RELEASES_FOLDER: &str = "releases";
 
 /// What release files are compared with.
 pub(crate) struct Releases<'a> {
+    /// The ledger's root: release files lie there, whatever volume their record is in.
     pub(crate) source: &'a Source,
-    pub(crate) size: TreeSize,
-    pub(crate) origin: &'a str,
-    pub(crate) key: Option<&'a VerifierKey>,
+    /// The ledger's name, as its checkpoints have it.
+    pub(crate) name: &'a str,
+    /// Volumes before the first that is here: releases may be theirs.
+    pub(crate) cut: bool,
     pub(crate) opened: Option<&'a LedgerOpened>,
     /// Every release that the tree holds.
     pub(crate) built: &'a BTreeMap<Serial, Built>,
@@ -42,19 +45,22 @@ pub(crate) struct Releases<'a> {
 
 impl Releases<'_> {
     /// Checks every release. Returns what to report of each, and files that are no part of any.
-    pub(crate) fn check(&self, history: &mut History, found: &mut Found) -> (Vec<ReleaseReport>, Vec<String>) {
+    pub(crate) fn check(&self, volumes: &mut [Past<'_>], found: &mut Found) -> (Vec<ReleaseReport>, Vec<String>) {
         let mut other = Vec::new();
+        found.at_root(1);
         self.folders(found, &mut other);
-        let trust = self.trust(found);
+        let release_key = self.release_key(found);
         let last = self.built.last_key_value().map(|(serial, _)| *serial);
         let mut reports = Vec::with_capacity(self.built.len());
         for (serial, built) in self.built {
+            found.at_root(built.volume);
             let faults = found.faults.len() as u64 + found.faults_omitted;
             let may_be_unfinished = Some(*serial) == last && !built.offered;
-            let finished = self.one(*serial, built, trust.as_ref(), may_be_unfinished, history, found);
+            let finished = self.one(*serial, built, release_key.as_ref(), may_be_unfinished, volumes, found);
             reports.push(ReleaseReport {
                 release: built.reference(),
                 commit: built.record.commit.to_string(),
+                volume: built.volume,
                 index: built.index,
                 signature: match &built.record.signature {
                     CommitSignature::None => "none".to_owned(),
@@ -92,32 +98,37 @@ impl Releases<'_> {
             }
             // The next release's files are written before its record is in a checkpoint; its proof is not.
             let in_progress = serial.0 == next && !files.iter().any(|name| name == PROOF_FILE);
-            if in_progress || self.blind || self.stand_in {
+            let first = self.built.first_key_value().map(|(serial, _)| *serial);
+            let before = self.cut && first.is_none_or(|first| serial < first);
+            if in_progress || before || self.blind || self.stand_in {
                 other.extend(files.iter().map(|name| format!("{folder}/{name}")));
             } else {
-                let reason = format!("no release.built of the first {} records has the serial {serial}", self.size);
+                let reason = format!("no release.built has the serial {serial}");
                 found.fault(Fault::new(FaultKind::ReleaseUnrecorded, reason).file(folder));
             }
         }
     }
 
-    /// What nodes pin, as far as the ledger itself tells it.
-    fn trust(&self, found: &mut Found) -> Option<Trust> {
-        let opened = self.opened?;
-        let release_key = match ReleaseKey::from_pem(&opened.release_key) {
-            Ok(key) => key,
+    /// The releases' key, as the ledger names it.
+    fn release_key(&self, found: &mut Found) -> Option<ReleaseKey> {
+        match ReleaseKey::from_pem(&self.opened?.release_key) {
+            Ok(key) => Some(key),
             Err(error) => {
                 let fault = Fault::new(FaultKind::LedgerOpened, format!("its release key: {error}"));
                 found.fault(fault.index(cairn_schemas::ids::RecordIndex(0)));
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// What nodes pin, as far as the ledger itself tells it.
+    fn trust(&self, release_key: &ReleaseKey, ledger_key: VerifierKey) -> Option<Trust> {
         Some(Trust {
             // The checkpoint's, whatever record 0 says: that they differ is a fault of its own.
-            ledger_name: self.origin.rsplit_once('/').map_or(self.origin, |(name, _)| name).to_owned(),
-            ledger_key: self.key?.clone(),
-            control_node: opened.control_node.clone(),
-            release_key,
+            ledger_name: self.name.to_owned(),
+            ledger_key,
+            control_node: self.opened?.control_node.clone(),
+            release_key: release_key.clone(),
             signers: SignerPolicy::UnsignedAllowed,
             // The policy in force is checked over the retained checkpoints, by its window.
             witnesses: None,
@@ -129,9 +140,9 @@ impl Releases<'_> {
         &self,
         serial: Serial,
         built: &Built,
-        trust: Option<&Trust>,
+        release_key: Option<&ReleaseKey>,
         may_be_unfinished: bool,
-        history: &mut History,
+        volumes: &mut [Past<'_>],
         found: &mut Found,
     ) -> bool {
         let path = |name: &str| format!("{RELEASES_FOLDER}/{serial}/{name}");
@@ -173,13 +184,16 @@ impl Releases<'_> {
         differs(CONTENT_FILE, &content_tar, "SHA-256", Digest::sha256, built.record.content);
         differs(STATEMENT_FILE, &statement, "SHA-256", Digest::sha256, built.record.statement);
         differs(RECORD_FILE, &record, "leaf hash", Digest::leaf, built.leaf);
-        if let Some(proof) = &proof {
-            self.proof(&path(PROOF_FILE), proof, built, history, found);
-        }
+        let volume = volumes.iter_mut().find(|volume| volume.volume == built.volume);
+        let key = match (&proof, volume) {
+            (Some(proof), Some(volume)) => self.proof(&path(PROOF_FILE), proof, built, volume, found),
+            _ => None,
+        };
+        let trust = release_key.zip(key).and_then(|(release_key, key)| self.trust(release_key, key));
         let whole = content_tar.is_some() && statement.is_some() && record.is_some() && proof.is_some();
         let sound = before == found.faults.len() as u64 + found.faults_omitted;
         if let (Some(content_tar), Some(statement), Some(record), Some(proof), Some(trust), true) =
-            (content_tar, statement, record, proof, trust, sound)
+            (content_tar, statement, record, proof, trust.as_ref(), sound)
         {
             let files = ReleaseFiles { content_tar, statement, record, proof };
             if let Err(error) = check(&files, trust, Gate::Activated) {
@@ -190,37 +204,52 @@ impl Releases<'_> {
         whole
     }
 
-    /// The proof leads from the record to a checkpoint of this history.
-    fn proof(&self, file: &str, bytes: &[u8], built: &Built, history: &mut History, found: &mut Found) {
+    /// The proof leads from the record to a checkpoint of this history. Returns the key that this checkpoint is signed with.
+    fn proof(
+        &self,
+        file: &str,
+        bytes: &[u8],
+        built: &Built,
+        volume: &mut Past<'_>,
+        found: &mut Found,
+    ) -> Option<VerifierKey> {
         let mut fault = |kind, reason: String| found.fault(Fault::new(kind, reason).file(file).index(built.index));
         let proof = match Proof::parse(bytes) {
             Ok(proof) => proof,
-            Err(error) => return fault(FaultKind::ReleaseProof, error.to_string()),
+            Err(error) => {
+                fault(FaultKind::ReleaseProof, error.to_string());
+                return None;
+            }
         };
         if proof.index != built.index {
             let reason = format!("it is of record {}; the release is record {}", proof.index, built.index);
-            return fault(FaultKind::ReleaseProof, reason);
+            fault(FaultKind::ReleaseProof, reason);
+            return None;
         }
         // Nothing authenticates it, and nothing of ours writes it.
         if proof.extra.is_some() {
-            return fault(FaultKind::ReleaseProof, "it carries an `extra` line, which nothing vouches for".to_owned());
+            fault(FaultKind::ReleaseProof, "it carries an `extra` line, which nothing vouches for".to_owned());
         }
-        let Some(key) = self.key else { return };
-        let checkpoint = match proof.verify(&built.leaf, self.origin, std::slice::from_ref(key)) {
+        let size = Checkpoint::parse(&proof.checkpoint).map_or(TreeSize(0), |(checkpoint, _)| checkpoint.size);
+        let key = volume.windows.as_ref()?.at(size)?.key.clone();
+        let checkpoint = match proof.verify(&built.leaf, &volume.origin, std::slice::from_ref(&key)) {
             Ok(checkpoint) => checkpoint,
-            Err(error) => return fault(FaultKind::ReleaseProof, error.to_string()),
-        };
-        if checkpoint.size > self.size {
-            if self.stand_in {
-                return;
+            Err(error) => {
+                fault(FaultKind::ReleaseProof, error.to_string());
+                return None;
             }
-            let reason = format!(
-                "its checkpoint has {} records and is signed; the newest here has {}: it was rolled back",
-                checkpoint.size, self.size
-            );
-            return fault(FaultKind::CheckpointRolledBack, reason);
+        };
+        if checkpoint.size > volume.size {
+            if !self.stand_in && !volume.replaced {
+                let reason = format!(
+                    "its checkpoint has {} records and is signed; the newest here has {}: it was rolled back",
+                    checkpoint.size, volume.size
+                );
+                fault(FaultKind::CheckpointRolledBack, reason);
+            }
+            return Some(key);
         }
-        if let Some(root) = history.root(checkpoint.size, self.source)
+        if let Some(root) = volume.history.root(checkpoint.size, volume.source)
             && root != checkpoint.root
         {
             let reason = format!(
@@ -229,6 +258,7 @@ impl Releases<'_> {
             );
             fault(FaultKind::ReleaseProof, reason);
         }
+        Some(key)
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
+use cairn_schemas::ids::RecordIndex;
+
 use cairn_schemas::data::ErasureReason;
 
-use crate::report::{BlobsReport, Fault, KeySource, PrivacyReport, Report, Verdict};
+use crate::report::{
+    BlobsReport, Fault, KeySource, PolicySource, PrivacyReport, Report, Verdict, VolumeReport, VolumeState,
+};
 
 /// How many faults and findings of each list the text shows; the JSON form has the rest.
 const SHOWN_MAX: usize = 50;
@@ -43,6 +47,41 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
             KeySource::LedgerOpened => "named by the ledger itself",
         };
         writeln!(out, "key         {}, {source}", key.vkey)?;
+    }
+    if report.volumes.len() > 1 {
+        for volume in &report.volumes {
+            let VolumeReport { volume, state, checkpoint, .. } = volume;
+            let state = match state {
+                VolumeState::Open => "open",
+                VolumeState::Closed => "closed",
+                VolumeState::Frozen => "frozen",
+                VolumeState::Replaced => "replaced by the next",
+                VolumeState::Absent => "not here",
+            };
+            match checkpoint {
+                Some(at) => writeln!(out, "volume {volume:<4} {state}  size {}  root {}", at.size, at.root)?,
+                None => writeln!(out, "volume {volume:<4} {state}")?,
+            }
+        }
+    }
+    for window in report.volumes.iter().filter(|volume| volume.keys.len() > 1).flat_map(|volume| &volume.keys) {
+        writeln!(out, "signed by   {} from size {} on", window.vkey, window.from_size)?;
+    }
+    if let Some(witnessed) = &report.witnessed {
+        let source = match witnessed.policy {
+            PolicySource::Given => "the policy given by you",
+            PolicySource::Ledger => "the ledger's own policy",
+        };
+        match &witnessed.checkpoint {
+            Some(at) => writeln!(
+                out,
+                "witnessed   size {} by {} ({source}); {} not covered",
+                at.size,
+                witnessed.witnesses.join(", "),
+                count(witnessed.uncovered, "record")
+            )?,
+            None => writeln!(out, "witnessed   nothing meets {source}")?,
+        }
     }
     if report.retained_checkpoints > 0 {
         writeln!(out, "kept        {}", count(report.retained_checkpoints, "earlier checkpoint"))?;
@@ -109,7 +148,7 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
                 write!(out, "  {stream}")?;
             }
             if let Some(index) = finding.index {
-                write!(out, "  record {index}")?;
+                write!(out, "  record {}", place(finding.volume, index))?;
             }
             writeln!(out, ": {}", finding.reason)?;
         }
@@ -134,6 +173,12 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
         write_omitted(files.other.len() as u64 + files.other_omitted, files.other.len().min(SHOWN_MAX), out)?;
     }
 
+    if !report.not_made.is_empty() {
+        writeln!(out, "\nnot checked")?;
+        for line in &report.not_made {
+            writeln!(out, "  {line}")?;
+        }
+    }
     if !report.not_proven.is_empty() {
         writeln!(out, "\nnot proven")?;
         for line in &report.not_proven {
@@ -192,7 +237,7 @@ fn write_fault(fault: &Fault, out: &mut String) -> std::fmt::Result {
         write!(out, "  {}", file.escape_debug())?;
     }
     if let Some(index) = fault.index {
-        write!(out, "  record {index}")?;
+        write!(out, "  record {}", place(fault.volume, index))?;
     }
     if let (Some(stream), Some(sequence)) = (&fault.stream, fault.sequence) {
         write!(out, "  {stream} number {sequence}")?;
@@ -207,6 +252,11 @@ fn write_omitted(all: u64, shown: usize, out: &mut String) -> std::fmt::Result {
         0 => Ok(()),
         more => writeln!(out, "  and {more} more"),
     }
+}
+
+/// A record's index; in a later volume than the first, behind the volume's number.
+fn place(volume: u64, index: RecordIndex) -> String {
+    if volume == 1 { index.to_string() } else { format!("{volume}/{index}") }
 }
 
 /// `1 record`, `2 records`.

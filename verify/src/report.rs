@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use cairn_schemas::commitment::KeyId;
-use cairn_schemas::data::ErasureReason;
+use cairn_schemas::data::{ErasureReason, VolumeReason};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{RecordIndex, ReleaseRef, Sequence, StreamId, TreeSize};
 use serde::{Deserialize, Serialize};
@@ -51,9 +51,15 @@ pub struct Report {
     /// The key that checkpoints were checked with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyUsed>,
-    /// The checkpoint that everything was compared with.
+    /// The newest volume's checkpoint, that everything was compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointReport>,
+    /// The ledger's volumes, oldest first: those that are here, and those that a later one names.
+    #[serde(default)]
+    pub volumes: Vec<VolumeReport>,
+    /// What witnesses vouch for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<WitnessedReport>,
     /// How many records were read and found to be the tree's.
     pub records: u64,
     /// Records by type.
@@ -81,6 +87,95 @@ pub struct Report {
     pub findings_omitted: u64,
     /// What these bytes cannot prove, or were not asked to.
     pub not_proven: Vec<String>,
+    /// Checks that were not made, and why.
+    #[serde(default)]
+    pub not_made: Vec<String>,
+}
+
+/// One volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// Its number, from 1.
+    pub volume: u64,
+    /// What became of it.
+    pub state: VolumeState,
+    /// The checkpoint that it was compared with; of a volume that is not here, the one that the next volume names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReport>,
+    /// The keys that signed its checkpoints, as vkeys, each from a size on.
+    #[serde(default)]
+    pub keys: Vec<KeyWindowReport>,
+    /// Why the one before it does not go on; none in volume 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<VolumeReason>,
+}
+
+/// What became of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeState {
+    /// It goes on.
+    Open,
+    /// It ended in good order, and another one goes on.
+    Closed,
+    /// The ledger ended with it, for good.
+    Frozen,
+    /// Another one goes on, and this one did not end in good order: its successor says why.
+    Replaced,
+    /// It is not here: dropped at the end of its retention, or not handed over.
+    Absent,
+}
+
+/// A key, and for which checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyWindowReport {
+    /// It signs checkpoints of at least this size.
+    pub from_size: TreeSize,
+    /// The key, as a vkey.
+    pub vkey: String,
+    /// The key of the second signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<String>,
+}
+
+/// What witnesses vouch for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessedReport {
+    /// Who named the witness policy.
+    pub policy: PolicySource,
+    /// The newest checkpoint that meets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReport>,
+    /// The witnesses that cosigned it, by their names in the policy.
+    #[serde(default)]
+    pub witnesses: Vec<String>,
+    /// The earliest time that one of them stated, POSIX seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest: Option<u64>,
+    /// The latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<u64>,
+    /// How many records of the newest volume it does not cover.
+    pub uncovered: u64,
+}
+
+/// Who named the witness policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicySource {
+    /// The caller.
+    Given,
+    /// The ledger itself: who wrote it could have named witnesses of their own.
+    Ledger,
+}
+
+/// Volume 1 is where a place is that names no volume.
+fn first_volume() -> u64 {
+    1
+}
+
+fn is_first(volume: &u64) -> bool {
+    *volume == 1
 }
 
 /// A key, and who named it.
@@ -124,6 +219,9 @@ pub struct StreamReport {
     pub records: u64,
     /// The last one's number.
     pub last_sequence: Sequence,
+    /// The last one's volume.
+    #[serde(default = "first_volume", skip_serializing_if = "is_first")]
+    pub last_volume: u64,
     /// The last one's place.
     pub last_index: RecordIndex,
     /// The last one's leaf hash.
@@ -145,6 +243,9 @@ pub struct GapReport {
     pub from: Sequence,
     /// Last missing record.
     pub to: Sequence,
+    /// In which volume the ledger noted it.
+    #[serde(default = "first_volume", skip_serializing_if = "is_first")]
+    pub volume: u64,
     /// Where the ledger noted it.
     pub index: RecordIndex,
 }
@@ -156,6 +257,9 @@ pub struct ReleaseReport {
     pub release: ReleaseRef,
     /// Its commit.
     pub commit: String,
+    /// The volume of its `release.built`.
+    #[serde(default = "first_volume", skip_serializing_if = "is_first")]
+    pub volume: u64,
     /// The place of its `release.built`.
     pub index: RecordIndex,
     /// Who signed the commit: `none`, or the SSH key's fingerprint.
@@ -307,8 +411,24 @@ kinds! {
         RecordInvalid = "record_invalid",
         /// Record 0 is not this ledger's `ledger.opened`, or there is a second one.
         LedgerOpened = "ledger_opened",
-        /// The key given and the ledger's own are not one.
+        /// The key given is none of the ledger's own.
         KeyMismatch = "key_mismatch",
+        /// Checkpoints are said to be signed by another key from a record on, and the root key did not endorse it.
+        KeyEndorsement = "key_endorsement",
+        /// Other witnesses are said to count from a record on, and the root key did not endorse it, or the policy is none.
+        WitnessesEndorsement = "witnesses_endorsement",
+        /// The witness policy given is not met by any checkpoint.
+        PolicyNotMet = "policy_not_met",
+        /// A cosignature by a witness of the policy is wrong.
+        CosignatureWrong = "cosignature_wrong",
+        /// A volume between two others, or one that the volume before announces, is missing.
+        VolumeMissing = "volume_missing",
+        /// A volume does not follow from the one before: its checkpoint, its end, or its key.
+        VolumeChain = "volume_chain",
+        /// A volume takes over nodes or streams otherwise than the one before left them.
+        VolumeCarried = "volume_carried",
+        /// Records stand behind the one that ended the volume.
+        VolumeEnded = "volume_ended",
         /// A stream of a node that never joined.
         StreamUnknown = "stream_unknown",
         /// A stream does not begin with its `stream.opened`, by the right node and key, or has a second one.
@@ -393,8 +513,18 @@ kinds! {
         ReleaseNotShown = "release_not_shown",
         /// A release's record is there and it was not offered yet; not all of its files are written.
         ReleaseUnfinished = "release_unfinished",
+        /// Records that the newest cosigned checkpoint does not cover.
+        Unwitnessed = "unwitnessed",
+        /// A volume was opened over a backup, over damage, or without the old key: what came after its beginning may be lost.
+        VolumeReplaced = "volume_replaced",
+        /// A producer saw a checkpoint whose records a restored ledger does not hold.
+        CheckpointLost = "checkpoint_lost",
+        /// Records are dated after a time at which witnesses had them, or long before one at which they did not have them.
+        TimeContradicted = "time_contradicted",
         /// A record refers to something under a key that was destroyed before.
         ErasedKeyUsed = "erased_key_used",
+        /// An erasure has begun in the vault, and the ledger does not say so yet.
+        ErasureUnrecorded = "erasure_unrecorded",
     }
 }
 
@@ -406,6 +536,9 @@ pub struct Fault {
     /// The file below the ledger's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// The volume of the record.
+    #[serde(default = "first_volume", skip_serializing_if = "is_first")]
+    pub volume: u64,
     /// The record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<RecordIndex>,
@@ -421,7 +554,7 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, reason: impl Into<String>) -> Fault {
-        Fault { kind, file: None, index: None, stream: None, sequence: None, reason: reason.into() }
+        Fault { kind, file: None, volume: 1, index: None, stream: None, sequence: None, reason: reason.into() }
     }
 
     pub(crate) fn file(mut self, file: impl ToString) -> Fault {
@@ -447,6 +580,9 @@ impl Fault {
 pub struct Finding {
     /// What.
     pub kind: FindingKind,
+    /// The volume of the record.
+    #[serde(default = "first_volume", skip_serializing_if = "is_first")]
+    pub volume: u64,
     /// The record that shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<RecordIndex>,
@@ -466,10 +602,28 @@ pub(crate) struct Found {
     wrong_omitted: bool,
     pub(crate) findings: Vec<Finding>,
     pub(crate) findings_omitted: u64,
+    /// The volume at hand, which faults and findings are about; 0 is as good as 1.
+    pub(crate) volume: u64,
+    /// Whether files are named below that volume's folder.
+    pub(crate) below: bool,
 }
 
 impl Found {
-    pub(crate) fn fault(&mut self, fault: Fault) {
+    /// From here on everything is about this volume, and files are named below its folder.
+    pub(crate) fn enter(&mut self, volume: u64) {
+        (self.volume, self.below) = (volume, true);
+    }
+
+    /// From here on records are this volume's, and files are named below the ledger's root.
+    pub(crate) fn at_root(&mut self, volume: u64) {
+        (self.volume, self.below) = (volume, false);
+    }
+
+    pub(crate) fn fault(&mut self, mut fault: Fault) {
+        fault.volume = self.volume.max(1);
+        if self.below {
+            fault.file = fault.file.map(|file| cairn_ledger::volume::path(self.volume, &file));
+        }
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(fault);
         } else {
@@ -486,7 +640,8 @@ impl Found {
         reason: impl Into<String>,
     ) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { kind, index, stream: stream.into().cloned(), reason: reason.into() });
+            let volume = self.volume.max(1);
+            self.findings.push(Finding { kind, volume, index, stream: stream.into().cloned(), reason: reason.into() });
         } else {
             self.findings_omitted += 1;
         }
@@ -514,6 +669,8 @@ impl Report {
             structure_only: false,
             key: None,
             checkpoint: None,
+            volumes: Vec::new(),
+            witnessed: None,
             records: 0,
             counts: BTreeMap::new(),
             streams: Vec::new(),
@@ -527,6 +684,7 @@ impl Report {
             findings: Vec::new(),
             findings_omitted: 0,
             not_proven: Vec::new(),
+            not_made: Vec::new(),
         }
     }
 
@@ -624,8 +782,13 @@ mod tests {
         report.verdict = Verdict::Ok;
         assert_eq!((report.exit_code(false), report.exit_code(true)), (0, 0));
         let stream = StreamId::ledger();
-        report.findings =
-            vec![Finding { kind: FindingKind::Gap, index: None, stream: Some(stream), reason: String::new() }];
+        report.findings = vec![Finding {
+            kind: FindingKind::Gap,
+            volume: 1,
+            index: None,
+            stream: Some(stream),
+            reason: String::new(),
+        }];
         assert_eq!((report.exit_code(false), report.exit_code(true)), (0, 1));
         report.verdict = Verdict::Failed;
         assert_eq!((report.exit_code(false), report.exit_code(true)), (1, 1));

@@ -60,6 +60,9 @@ pub(crate) enum EntryKind {
     File,
 }
 
+/// Most names in one folder. A ledger's folders hold a thousand tiles; who fills one with millions of files shall not fill the memory.
+pub(crate) const NAMES_MAX: usize = 1_000_000;
+
 /// A ledger's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
@@ -69,6 +72,16 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(root: &Path) -> Source {
         Source { root: root.to_owned() }
+    }
+
+    /// A folder of it as a directory of its own; `""` is itself.
+    pub(crate) fn below(&self, folder: &str) -> Source {
+        if folder.is_empty() { self.clone() } else { Source { root: self.root.join(folder) } }
+    }
+
+    /// Whether this is the same folder.
+    pub(crate) fn is_at(&self, other: &Source) -> bool {
+        self.root == other.root
     }
 
     /// The bytes of a file below the root, at most `limit` of them.
@@ -145,8 +158,13 @@ impl Source {
         self.read_to(&tile.to_string(), item as u64 * u64::from(tile.width()), bytes)
     }
 
-    /// The names in a folder below the root (`""`: the root), sorted; empty when there is no such folder.
+    /// The names in a folder below the root (`""`: the root), sorted; empty when there is no such folder. More than [`NAMES_MAX`] are an
+    /// error.
     pub(crate) fn list(&self, folder: &str) -> io::Result<Vec<(String, EntryKind)>> {
+        self.list_at_most(folder, NAMES_MAX)
+    }
+
+    fn list_at_most(&self, folder: &str, limit: usize) -> io::Result<Vec<(String, EntryKind)>> {
         let entries = match fs::read_dir(self.root.join(folder)) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -157,6 +175,9 @@ impl Source {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry?;
+            if names.len() == limit {
+                return Err(io::Error::other(format!("the folder `{folder}` holds more than {limit} names")));
+            }
             let kind = if entry.file_type()?.is_dir() { EntryKind::Folder } else { EntryKind::File };
             let name = entry.file_name();
             // A name that is not UTF-8 is none of ours; it is reported as well as it can be written.
@@ -207,5 +228,7 @@ mod tests {
         assert!(matches!(source.read("socket", 9), Err(Unread::NotAFile)));
         assert_eq!(source.list("").unwrap().len(), 3);
         assert_eq!(source.list("nothing").unwrap(), []);
+        assert_eq!(source.list_at_most("", 3).unwrap().len(), 3);
+        assert_eq!(source.list_at_most("", 2).unwrap_err().to_string(), "the folder `` holds more than 2 names");
     }
 }

@@ -752,7 +752,7 @@ fn every_check_matters() {
         .map(|attack| attack.kinds[0])
         .collect();
     for kind in FaultKind::ALL {
-        // These have tests of their own: two below, the others in `privacy.rs`.
+        // These have tests of their own: two below, the others in `privacy.rs` and `volumes.rs`.
         let elsewhere = matches!(
             kind,
             FaultKind::SinceWrong
@@ -763,6 +763,14 @@ fn every_check_matters() {
                 | FaultKind::DisclosureMissing
                 | FaultKind::DisclosureWrong
                 | FaultKind::KeyNotErased
+                | FaultKind::KeyEndorsement
+                | FaultKind::WitnessesEndorsement
+                | FaultKind::PolicyNotMet
+                | FaultKind::CosignatureWrong
+                | FaultKind::VolumeMissing
+                | FaultKind::VolumeChain
+                | FaultKind::VolumeCarried
+                | FaultKind::VolumeEnded
         );
         assert!(elsewhere || alone.contains(kind), "no attack is caught by {kind} alone");
     }

@@ -45,7 +45,7 @@ pub(crate) struct Containment {
 }
 
 impl Containment {
-    pub(crate) fn record(&mut self, entry: &Entry<'_>, streams: &Streams, context: &mut Context<'_>) {
+    pub(crate) fn record(&mut self, entry: &Entry<'_>, streams: &Streams, context: &mut Context<'_, '_>) {
         let facts = entry.facts;
         // A record that was carried counts where it stood: the numbers in it are those of that stream.
         let (id, sequence) = match facts.carried_from.as_deref() {
@@ -77,7 +77,7 @@ impl Containment {
         }
     }
 
-    pub(crate) fn end(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn end(&mut self, context: &mut Context<'_, '_>) {
         for (id, stream) in &self.streams {
             for (sequence, index) in &stream.open {
                 let reason = format!("what came of the containment requested in number {sequence} is not recorded");

@@ -32,6 +32,12 @@ pub trait Disclosures: Send + Sync {
     /// # Errors
     /// It cannot be told: why.
     fn has_key(&self, key: KeyId) -> Result<bool, String>;
+
+    /// The keys whose erasure has begun there and may not be recorded yet: the next start of the writer records it.
+    ///
+    /// # Errors
+    /// It cannot be told: why.
+    fn erasing(&self) -> Result<Vec<KeyId>, String>;
 }
 
 /// What a vault has for a commitment.
@@ -103,7 +109,7 @@ impl Privacy {
         Privacy { vault, ..Privacy::default() }
     }
 
-    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         if let Detail::Erased(erased) = &entry.facts.detail {
             self.erased(entry, erased);
         }
@@ -127,7 +133,7 @@ impl Privacy {
     }
 
     /// The key of something that this record refers to.
-    fn used(&mut self, entry: &Entry<'_>, key: KeyId, context: &mut Context<'_>) -> &mut Key {
+    fn used(&mut self, entry: &Entry<'_>, key: KeyId, context: &mut Context<'_, '_>) -> &mut Key {
         let state = self.keys.entry(key).or_default();
         if let Some((at, _)) = &state.erased {
             let reason = format!("it refers to something under key {key}, which record {} says is destroyed", at.index);
@@ -136,7 +142,7 @@ impl Privacy {
         state
     }
 
-    fn commitment(&mut self, entry: &Entry<'_>, place: &str, commitment: &Commitment, context: &mut Context<'_>) {
+    fn commitment(&mut self, entry: &Entry<'_>, place: &str, commitment: &Commitment, context: &mut Context<'_, '_>) {
         self.commitments += 1;
         self.used(entry, commitment.key, context).commitments += 1;
         let Some(vault) = &self.vault else { return };
@@ -160,7 +166,7 @@ impl Privacy {
         }
     }
 
-    fn blob(&mut self, entry: &Entry<'_>, reference: &BlobReference, context: &mut Context<'_>) {
+    fn blob(&mut self, entry: &Entry<'_>, reference: &BlobReference, context: &mut Context<'_, '_>) {
         match self.blobs.get(&reference.digest) {
             None => {
                 self.used(entry, reference.key, context).blobs += 1;
@@ -235,6 +241,10 @@ impl Privacy {
 
     fn end_of_vault(&mut self, found: &mut Found) {
         let Some(vault) = &self.vault else { return };
+        let erasing = vault.erasing().unwrap_or_else(|reason| {
+            self.unreadable.get_or_insert(reason);
+            Vec::new()
+        });
         for (id, key) in &self.keys {
             match (&key.erased, &key.absent) {
                 (Some((at, _)), _) => match vault.has_key(*id) {
@@ -247,6 +257,10 @@ impl Privacy {
                         self.unreadable.get_or_insert(reason);
                     }
                 },
+                (None, _) if erasing.contains(id) => {
+                    let reason = format!("the erasure of key {id} has begun, and its record is to come");
+                    found.finding(FindingKind::ErasureUnrecorded, None, None, reason);
+                }
                 (None, Some((count, at))) => {
                     let reason = format!(
                         "the vault cannot open {} under key {id}, and no record says that it was erased",

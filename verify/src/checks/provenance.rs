@@ -14,6 +14,7 @@ use crate::report::{FaultKind, FindingKind};
 /// A release that the ledger holds.
 #[derive(Debug)]
 pub(crate) struct Built {
+    pub(crate) volume: u64,
     pub(crate) index: RecordIndex,
     pub(crate) leaf: Digest,
     pub(crate) record: ReleaseBuilt,
@@ -36,7 +37,13 @@ pub(crate) struct Provenance {
 }
 
 impl Provenance {
-    pub(crate) fn record(&mut self, entry: &Entry<'_>, writer: &Writer, streams: &Streams, context: &mut Context<'_>) {
+    pub(crate) fn record(
+        &mut self,
+        entry: &Entry<'_>,
+        writer: &Writer,
+        streams: &Streams,
+        context: &mut Context<'_, '_>,
+    ) {
         match &entry.facts.detail {
             Detail::LedgerOpened(opened) => self.unsigned_commits = opened.unsigned_commits,
             Detail::Built(built) => self.built(entry, built, context),
@@ -59,11 +66,17 @@ impl Provenance {
                 let Some(built) = self.named(entry, &data.release, context) else { return };
                 built.offered = true;
                 built.nodes.extend(node);
-                let provable = built.index.0 < data.checkpoint_size && data.checkpoint_size <= entry.index.0;
+                // The checkpoint is of the volume that holds the release.
+                let had = match context.past.iter().find(|past| past.volume == built.volume) {
+                    Some(past) if !past.replaced => past.size.0,
+                    Some(_) => u64::MAX,
+                    None => entry.index.0,
+                };
+                let provable = built.index.0 < data.checkpoint_size && data.checkpoint_size <= had;
                 if !provable {
                     let reason = format!(
                         "release {} was loaded on a checkpoint of {} records; it was built in record {}, and {} records stood before this one",
-                        data.release, data.checkpoint_size, built.index, entry.index
+                        data.release, data.checkpoint_size, built.index, had
                     );
                     context.found.fault(entry.fault(FaultKind::ReleaseNotProven, reason));
                 }
@@ -75,9 +88,10 @@ impl Provenance {
         }
     }
 
-    fn built(&mut self, entry: &Entry<'_>, record: &ReleaseBuilt, context: &mut Context<'_>) {
+    fn built(&mut self, entry: &Entry<'_>, record: &ReleaseBuilt, context: &mut Context<'_, '_>) {
+        let first = if context.is_cut() { record.serial.0 } else { 1 };
         let mut wrong = |reason: String| context.found.fault(entry.fault(FaultKind::ReleaseBuilt, reason));
-        let expected = self.built.last_key_value().map_or(1, |(serial, _)| serial.0 + 1);
+        let expected = self.built.last_key_value().map_or(first, |(serial, _)| serial.0 + 1);
         if record.serial.0 != expected {
             wrong(format!("its serial is {}; expected {expected}", record.serial));
         }
@@ -86,7 +100,8 @@ impl Provenance {
         }
         if let Some(same) = &record.same_content_as {
             let earlier = self.built.get(&same.serial).map(Built::reference);
-            if same.digest != record.content || earlier != Some(*same) {
+            let unknown = earlier.is_none() && same.serial.0 < first;
+            if same.digest != record.content || (earlier != Some(*same) && !unknown) {
                 wrong(format!("it is said to have the content of {same}, which is not so"));
             }
         }
@@ -94,6 +109,7 @@ impl Provenance {
             wrong(format!("{} of its tests failed", record.tests.failed));
         }
         let built = Built {
+            volume: context.volume,
             index: entry.index,
             leaf: entry.leaf,
             record: record.clone(),
@@ -105,9 +121,12 @@ impl Provenance {
     }
 
     /// A release that a record names must have been built before it.
-    fn named(&mut self, entry: &Entry<'_>, release: &ReleaseRef, context: &mut Context<'_>) -> Option<&mut Built> {
+    fn named(&mut self, entry: &Entry<'_>, release: &ReleaseRef, context: &mut Context<'_, '_>) -> Option<&mut Built> {
+        let first = self.built.first_key_value().map(|(serial, _)| *serial);
         let built = self.built.get_mut(&release.serial).filter(|built| built.record.content == release.digest);
-        if built.is_none() {
+        // It may have been built in a volume that is not here.
+        let before = context.is_cut() && first.is_none_or(|first| release.serial < first);
+        if built.is_none() && !before {
             let reason = format!("it names release {release}, which was not built before");
             context.found.fault(entry.fault(FaultKind::ReleaseUnknown, reason));
         }
@@ -121,7 +140,7 @@ impl Provenance {
         release: &ReleaseRef,
         writer: &Writer,
         streams: &Streams,
-        context: &mut Context<'_>,
+        context: &mut Context<'_, '_>,
     ) {
         let Some(built) = self.named(entry, release, context) else { return };
         let Some(node) = &writer.node else { return };

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use cairn_ledger::head;
-use cairn_schemas::data::{CheckpointSeen, Predecessor, StreamForked, StreamGap, StreamHead, StreamRejected};
+use cairn_schemas::data::{
+    CarriedNode, CarriedStream, CheckpointSeen, Predecessor, StreamForked, StreamGap, StreamHead, StreamRejected,
+};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{INTEGER_MAX, NodeId, RecordIndex, Sequence, StreamId, TreeSize};
 use cairn_schemas::time::Timestamp;
@@ -18,6 +20,7 @@ use super::foreignids::ForeignIds;
 use super::{Context, Entry, Writer, check_opened};
 use crate::facts::Detail;
 use crate::report::{Fault, FaultKind, FindingKind, GapReport, StreamReport};
+use crate::witnessed::Contradiction;
 
 /// How many records that cannot be read are remembered one by one. With more, jumps in any stream are put down to them.
 const UNREADABLE_MAX: usize = 100_000;
@@ -39,6 +42,7 @@ struct Stream {
     key: Option<VerifyingKey>,
     next: Sequence,
     last: Digest,
+    last_volume: u64,
     last_index: RecordIndex,
     last_time: Timestamp,
     records: u64,
@@ -51,6 +55,39 @@ struct Stream {
     cloned: bool,
     backwards: u64,
     backwards_index: Option<RecordIndex>,
+    /// The last number that stood in volumes which are not here.
+    before: Option<Sequence>,
+    /// The current volume has taken it over.
+    carried: bool,
+    /// Records whose dates contradict the witnesses'.
+    misdated: u64,
+}
+
+impl Stream {
+    /// One of which nothing is known yet.
+    fn new(volume: u64, entry: &Entry<'_>) -> Stream {
+        Stream {
+            writer: None,
+            key: None,
+            next: Sequence(0),
+            last: Digest::ZERO,
+            last_volume: volume,
+            last_index: entry.index,
+            last_time: Timestamp::default(),
+            records: 0,
+            heads: 0,
+            unattested: 0,
+            noted: None,
+            gaps: Vec::new(),
+            superseded: false,
+            cloned: false,
+            backwards: 0,
+            backwards_index: None,
+            before: None,
+            carried: false,
+            misdated: 0,
+        }
+    }
 }
 
 /// Every stream of the ledger.
@@ -60,6 +97,8 @@ pub(crate) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     gaps: Vec<GapReport>,
     foreignids: ForeignIds,
+    /// How many `ledger.carried` are still to come before the volume has taken everything over.
+    to_carry: Option<u64>,
     /// Leaf hashes of records that cannot be read. A record that follows one of them is not to blame.
     unreadable: HashSet<Digest>,
     /// A record was lost with its leaf hash: sequences may jump and nobody can say whether they should.
@@ -68,7 +107,7 @@ pub(crate) struct Streams {
 
 impl Streams {
     /// Places a record. Returns who wrote it when it may stand where it stands.
-    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) -> Option<Writer> {
+    pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> Option<Writer> {
         let facts = entry.facts;
         self.first_record(entry, context);
         if facts.sequence.0 > INTEGER_MAX {
@@ -96,9 +135,29 @@ impl Streams {
         let stream = self.streams.get_mut(&facts.stream)?;
         stream.next = after(facts.sequence);
         stream.last = entry.leaf;
-        stream.last_index = entry.index;
+        (stream.last_volume, stream.last_index) = (context.volume, entry.index);
         stream.records += 1;
         stream.unattested += 1;
+        if let Some(contradiction) = context.bounds.contradicts(entry.index.0, facts.time) {
+            stream.misdated += 1;
+            if stream.misdated == 1 {
+                let reason = match contradiction {
+                    Contradiction::Ahead(by) => format!("it is dated {by} s after a time at which witnesses had it"),
+                    Contradiction::Behind(by) => {
+                        format!(
+                            "it is dated {by} s before a time at which witnesses did not have it: it came late, or was dated back"
+                        )
+                    }
+                };
+                let kind = FindingKind::TimeContradicted;
+                context.found.finding(
+                    kind,
+                    Some(entry.index),
+                    &facts.stream,
+                    format!("{reason}; the first of this stream"),
+                );
+            }
+        }
         if facts.time < stream.last_time {
             stream.backwards += 1;
             stream.backwards_index.get_or_insert(entry.index);
@@ -135,30 +194,51 @@ impl Streams {
     /// Whether a stream's number fell into a gap: then nobody can say what it was.
     pub(crate) fn in_gap(&self, stream: &StreamId, sequence: Sequence) -> bool {
         self.is_blind()
-            || self
-                .streams
-                .get(stream)
-                .is_some_and(|stream| stream.gaps.iter().any(|(from, to)| *from <= sequence && sequence <= *to))
+            || self.streams.get(stream).is_some_and(|stream| {
+                stream.before.is_some_and(|before| sequence <= before)
+                    || stream.gaps.iter().any(|(from, to)| *from <= sequence && sequence <= *to)
+            })
     }
 
     /// Record 0 is `ledger.opened` of the stream `ledger`, and there is one.
-    fn first_record(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+    fn first_record(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         let facts = entry.facts;
         match (&facts.detail, entry.index.0) {
             (Detail::LedgerOpened(opened), 0) => {
-                if let Err(reason) = check_opened(opened, context.origin) {
+                if let Err(reason) = check_opened(opened, context.origin, context.volume) {
                     context.found.fault(entry.fault(FaultKind::LedgerOpened, reason));
                 }
                 match head::parse_key(&opened.control_key) {
                     Ok(key) => {
                         let producer = Producer { role: Role::Control, key, current: None };
-                        self.producers.insert(opened.control_node.clone(), producer);
+                        match self.producers.get(&opened.control_node) {
+                            None => drop(self.producers.insert(opened.control_node.clone(), producer)),
+                            Some(before) if before.key == key && before.role == Role::Control => {}
+                            Some(_) => {
+                                let reason = "its control plane is not that of the volume before";
+                                context.found.fault(entry.fault(FaultKind::LedgerOpened, reason));
+                            }
+                        }
                     }
                     Err(error) => {
                         let reason = format!("its control plane's key: {error}");
                         context.found.fault(entry.fault(FaultKind::LedgerOpened, reason));
                     }
                 }
+                if let Some(previous) = &opened.previous {
+                    self.foreignids.next_volume();
+                    self.streams.values_mut().for_each(|stream| stream.carried = false);
+                    self.to_carry = Some(previous.carried);
+                    self.carry(entry, &previous.nodes, &previous.streams, context);
+                }
+            }
+            (Detail::Carried(carried), index) if self.to_carry.is_some_and(|left| left > 0) && index > 0 => {
+                self.to_carry = self.to_carry.map(|left| left - 1);
+                self.carry(entry, &carried.nodes, &carried.streams, context);
+            }
+            (Detail::Carried(_), _) => {
+                let reason = "record 0 announces no such record here";
+                context.found.fault(entry.fault(FaultKind::VolumeCarried, reason));
             }
             (Detail::LedgerOpened(_), _) => {
                 context.found.fault(entry.fault(FaultKind::LedgerOpened, "the ledger was opened before"));
@@ -169,10 +249,88 @@ impl Streams {
             }
             _ => {}
         }
+        if self.to_carry == Some(0) {
+            self.to_carry = None;
+            self.all_carried(entry, context);
+        }
+    }
+
+    /// What a volume takes over is what the one before left.
+    fn carry(
+        &mut self,
+        entry: &Entry<'_>,
+        nodes: &[CarriedNode],
+        streams: &[CarriedStream],
+        context: &mut Context<'_, '_>,
+    ) {
+        // Of the first volume that is here, nothing is known but this.
+        let is_first = context.past.is_empty();
+        let blind = self.is_blind();
+        let mut wrong = |reason: String| context.found.fault(entry.fault(FaultKind::VolumeCarried, reason));
+        for CarriedNode { node, kind, key } in nodes {
+            let role = Role::Node(*kind);
+            match (head::parse_key(key), self.producers.get(node)) {
+                (Err(error), _) => wrong(format!("the key of {node}: {error}")),
+                (Ok(key), Some(before)) if before.key != key || before.role != role => {
+                    wrong(format!("{node} joined with another key or as something else"));
+                }
+                (Ok(_), Some(_)) => {}
+                (Ok(key), None) if is_first || blind => {
+                    self.producers.insert(node.clone(), Producer { role, key, current: None });
+                }
+                (Ok(_), None) => wrong(format!("no node {node} joined in the volumes before")),
+            }
+        }
+        for CarriedStream { stream: id, sequence, digest } in streams {
+            match self.streams.get_mut(id) {
+                Some(stream) => {
+                    stream.carried = true;
+                    if (stream.next, stream.last) != (after(*sequence), *digest) && !blind {
+                        wrong(format!(
+                            "it takes over {id} after number {sequence} with hash {digest}; the volume before ends with number {} and hash {}",
+                            stream.next.0.saturating_sub(1),
+                            stream.last
+                        ));
+                    }
+                    (stream.next, stream.last) = (after(*sequence), *digest);
+                }
+                None if is_first || blind => {
+                    let node = id.node();
+                    let producer = node.as_ref().and_then(|node| self.producers.get_mut(node));
+                    let Some(producer) = producer else {
+                        wrong(format!("it takes over {id}, and not its node"));
+                        continue;
+                    };
+                    // Which of a node's streams is its newest is not said; the next one that it opens says what it follows.
+                    producer.current = Some(id.clone());
+                    let stream = Stream {
+                        writer: Some(Writer { role: producer.role, node }),
+                        key: Some(producer.key),
+                        next: after(*sequence),
+                        last: *digest,
+                        before: Some(*sequence),
+                        carried: true,
+                        ..Stream::new(context.volume, entry)
+                    };
+                    self.streams.insert(id.clone(), stream);
+                }
+                None => wrong(format!("it takes over {id}, which the volumes before do not hold")),
+            }
+        }
+    }
+
+    /// No stream was left behind.
+    fn all_carried(&self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
+        for (id, stream) in self.streams.iter().filter(|(id, stream)| !stream.carried && !id.is_ledger()) {
+            if !self.is_blind() {
+                let reason = format!("it does not take over {id}, which has {} records before it", stream.records);
+                context.found.fault(entry.fault(FaultKind::VolumeCarried, reason));
+            }
+        }
     }
 
     /// A stream's first record.
-    fn open(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+    fn open(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         let facts = entry.facts;
         let node = facts.stream.node();
         let producer = node.as_ref().and_then(|node| self.producers.get(node)).cloned();
@@ -189,7 +347,7 @@ impl Streams {
         };
         if node.is_some() {
             self.opening(entry, producer.as_ref(), context);
-        } else if (facts.sequence, facts.prevdigest) != (Sequence(0), Digest::ZERO) {
+        } else if (facts.sequence, facts.prevdigest) != (Sequence(0), Digest::ZERO) && !context.is_cut() {
             let reason = format!("the ledger's own stream begins with number {}; expected 0", facts.sequence);
             context.found.fault(entry.fault(FaultKind::Sequence, reason));
         }
@@ -198,17 +356,8 @@ impl Streams {
             key: producer.as_ref().map(|producer| producer.key),
             next: facts.sequence,
             last: facts.prevdigest,
-            last_index: entry.index,
             last_time: facts.time,
-            records: 0,
-            heads: 0,
-            unattested: 0,
-            noted: None,
-            gaps: Vec::new(),
-            superseded: false,
-            cloned: false,
-            backwards: 0,
-            backwards_index: None,
+            ..Stream::new(context.volume, entry)
         };
         self.streams.insert(facts.stream.clone(), stream);
         if let (Some(node), Detail::Opened(opened)) = (&node, &facts.detail) {
@@ -217,7 +366,7 @@ impl Streams {
     }
 
     /// The first record is `stream.opened`, number 0, by the stream's own node with the key that it joined with.
-    fn opening(&mut self, entry: &Entry<'_>, producer: Option<&Producer>, context: &mut Context<'_>) {
+    fn opening(&mut self, entry: &Entry<'_>, producer: Option<&Producer>, context: &mut Context<'_, '_>) {
         let facts = entry.facts;
         let Detail::Opened(opened) = &facts.detail else {
             // The record that opened it may be one of those that cannot be read.
@@ -257,7 +406,7 @@ impl Streams {
         entry: &Entry<'_>,
         node: &NodeId,
         predecessor: Option<&Predecessor>,
-        context: &mut Context<'_>,
+        context: &mut Context<'_, '_>,
     ) {
         let Some(producer) = self.producers.get_mut(node) else { return };
         let Some(before) = producer.current.replace(entry.facts.stream.clone()) else {
@@ -290,7 +439,7 @@ impl Streams {
     }
 
     /// Number and `prevdigest` of a record that is not its stream's first. Its number is not below the next.
-    fn follow(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+    fn follow(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         let facts = entry.facts;
         let blameless = self.blames_unreadable(&facts.prevdigest);
         let holes = self.holes;
@@ -339,7 +488,7 @@ impl Streams {
     }
 
     /// What a record says of streams.
-    fn detail(&mut self, entry: &Entry<'_>, context: &mut Context<'_>) {
+    fn detail(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         match &entry.facts.detail {
             Detail::Joined(joined) => {
                 let mut wrong = |reason: String| context.found.fault(entry.fault(FaultKind::NodeJoined, reason));
@@ -387,7 +536,7 @@ impl Streams {
         }
     }
 
-    fn head(&mut self, entry: &Entry<'_>, head: &StreamHead, context: &mut Context<'_>) {
+    fn head(&mut self, entry: &Entry<'_>, head: &StreamHead, context: &mut Context<'_, '_>) {
         let facts = entry.facts;
         let Some(stream) = self.streams.get_mut(&facts.stream) else { return };
         if Some(facts.sequence.0) != head.sequence.0.checked_add(1) || head.digest != facts.prevdigest {
@@ -413,8 +562,14 @@ impl Streams {
         }
     }
 
-    fn gap(&mut self, entry: &Entry<'_>, gap: &StreamGap, context: &mut Context<'_>) {
-        self.gaps.push(GapReport { stream: gap.stream.clone(), from: gap.from, to: gap.to, index: entry.index });
+    fn gap(&mut self, entry: &Entry<'_>, gap: &StreamGap, context: &mut Context<'_, '_>) {
+        self.gaps.push(GapReport {
+            stream: gap.stream.clone(),
+            from: gap.from,
+            to: gap.to,
+            volume: context.volume,
+            index: entry.index,
+        });
         let reason = format!("numbers {} to {} are missing, and their producer did not say so", gap.from, gap.to);
         context.found.finding(FindingKind::Gap, Some(entry.index), &gap.stream, reason);
         let wrong = match self.streams.get_mut(&gap.stream) {
@@ -432,7 +587,7 @@ impl Streams {
     }
 
     /// A record that was refused has its number, and the next one carries its hash.
-    fn rejected(&mut self, entry: &Entry<'_>, rejected: &StreamRejected, context: &mut Context<'_>) {
+    fn rejected(&mut self, entry: &Entry<'_>, rejected: &StreamRejected, context: &mut Context<'_, '_>) {
         let reason = format!("number {} was not valid: {}", rejected.sequence, rejected.reason);
         context.found.finding(FindingKind::Rejected, Some(entry.index), &rejected.stream, reason);
         let Some(stream) = self.streams.get_mut(&rejected.stream) else {
@@ -455,7 +610,7 @@ impl Streams {
         stream.last = rejected.digest;
     }
 
-    fn forked(&mut self, entry: &Entry<'_>, forked: &StreamForked, context: &mut Context<'_>) {
+    fn forked(&mut self, entry: &Entry<'_>, forked: &StreamForked, context: &mut Context<'_, '_>) {
         let reason = format!(
             "a second record came for number {}: {} stands, {} was refused",
             forked.sequence, forked.accepted, forked.refused
@@ -478,9 +633,10 @@ impl Streams {
     }
 
     /// What is still open at the end.
-    pub(crate) fn end(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn end(&mut self, context: &mut Context<'_, '_>) {
         for (id, stream) in &mut self.streams {
             let last = Some(stream.last_index);
+            context.found.at_root(stream.last_volume);
             // The ledger writes both at once, so no checkpoint ends between them.
             if let Some(gap) = stream.noted.take() {
                 let reason =
@@ -500,7 +656,8 @@ impl Streams {
 
     /// Whether something that this stream's producer wrote may be missing.
     pub(crate) fn has_gap(&self, stream: &StreamId) -> bool {
-        self.is_blind() || self.streams.get(stream).is_some_and(|stream| !stream.gaps.is_empty())
+        self.is_blind()
+            || self.streams.get(stream).is_some_and(|stream| !stream.gaps.is_empty() || stream.before.is_some())
     }
 
     /// Whether there may be records that nobody could read.
@@ -520,6 +677,7 @@ impl Streams {
             role: role_text(stream.writer.map(|writer| writer.role)).to_owned(),
             records: stream.records,
             last_sequence: Sequence(stream.next.0.saturating_sub(1)),
+            last_volume: stream.last_volume,
             last_index: stream.last_index,
             last_digest: stream.last,
             heads: stream.heads,
@@ -536,15 +694,32 @@ impl Streams {
 }
 
 /// A checkpoint that a producer saw and signed must be of this history, and no younger than the record that names it.
-fn checkpoint_seen(entry: &Entry<'_>, seen: &CheckpointSeen, context: &mut Context<'_>) {
-    let wrong = if seen.origin != context.origin {
-        Some(format!("this ledger is {:?}", context.origin))
-    } else if seen.size > entry.index.0 {
-        Some(format!("only {} records stood before this one", entry.index))
-    } else {
-        match context.root(TreeSize(seen.size)) {
-            Some(root) if root != seen.root => Some(format!("the first {} records here have root {root}", seen.size)),
-            _ => None,
+fn checkpoint_seen(entry: &Entry<'_>, seen: &CheckpointSeen, context: &mut Context<'_, '_>) {
+    let here = seen.origin == context.origin;
+    let cut = context.is_cut();
+    let past = context.past.iter_mut().find(|past| past.origin == seen.origin);
+    let root_here = |root: Option<Digest>| match root {
+        Some(root) if root != seen.root => Some(format!("the first {} records there have root {root}", seen.size)),
+        _ => None,
+    };
+    let wrong = match past {
+        _ if here && seen.size > entry.index.0 => Some(format!("only {} records stood before this one", entry.index)),
+        _ if here => root_here(context.root(TreeSize(seen.size))),
+        Some(past) if seen.size > past.size.0 && past.replaced => {
+            let reason = format!(
+                "a checkpoint of {} records was seen in volume {}; the ledger that was restored holds {} of them",
+                seen.size, past.volume, past.size
+            );
+            return context.found.finding(FindingKind::CheckpointLost, Some(entry.index), &entry.facts.stream, reason);
+        }
+        Some(past) if seen.size > past.size.0 => Some(format!("volume {} has {} records", past.volume, past.size)),
+        Some(past) => root_here(past.history.root(TreeSize(seen.size), past.source)),
+        None => {
+            let name = |origin: &str| cairn_ledger::volume::parse_origin(origin).map(|(name, _)| name.to_owned());
+            let number = cairn_ledger::volume::parse_origin(&seen.origin).map(|(_, number)| number);
+            let dropped = cut && number.is_some_and(|number| number < context.volume);
+            (!dropped || name(&seen.origin) != name(context.origin))
+                .then(|| format!("this ledger is {:?}", context.origin))
         }
     };
     if let Some(wrong) = wrong {
