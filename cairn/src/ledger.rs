@@ -5,7 +5,9 @@ mod append;
 mod disclose;
 mod erase;
 mod get;
+mod mirror;
 mod prove;
+pub(crate) mod rotate;
 mod tail;
 mod time;
 mod witness;
@@ -31,6 +33,16 @@ pub(crate) enum Command {
     Disclose(disclose::Arguments),
     /// Write the proof that a record is in the ledger, for anybody's tools
     Prove(prove::Arguments),
+    /// End the current volume and open the next; or open one over a volume that cannot go on
+    Rotate(rotate::RotateArguments),
+    /// Remove whole volumes whose retention is over, oldest first
+    Drop(rotate::DropArguments),
+    /// End a ledger for good: it is only read from then on
+    Freeze(rotate::FreezeArguments),
+    /// Give a ledger another witness policy, in the root key's name
+    Witnesses(rotate::WitnessesArguments),
+    /// Copy a ledger into a directory: from another one, over HTTP, or from a bucket
+    Mirror(mirror::Arguments),
     /// Run a witness: cosign checkpoints of logs that never contradict what they showed before
     Witness(witness::Arguments),
 }
@@ -43,6 +55,11 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Erase(arguments) => erase::run(arguments),
         Command::Disclose(arguments) => disclose::run(arguments),
         Command::Prove(arguments) => prove::run(arguments),
+        Command::Rotate(arguments) => rotate::rotate(arguments),
+        Command::Drop(arguments) => rotate::drop_volumes(arguments),
+        Command::Freeze(arguments) => rotate::freeze(arguments),
+        Command::Witnesses(arguments) => rotate::witnesses(arguments),
+        Command::Mirror(arguments) => mirror::run(arguments),
         Command::Witness(arguments) => witness::run(arguments),
     }
 }

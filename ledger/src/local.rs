@@ -23,13 +23,15 @@ use thiserror::Error;
 use crate::checkpoint::Checkpoint;
 use crate::files::{self, DiskError};
 use crate::head;
-use crate::keys::{KeyFolder, KeysError, LOCAL_FOLDER};
+use crate::keys::{KeyFolder, KeysError, LOCAL_FOLDER, LedgerKeys};
 use crate::producer::{Chain, SealError, Sealed};
 use crate::random::Random;
 use crate::vault::VaultError;
 use crate::volume::Place;
 use crate::writer::{AppendError, Ledger, OpenError, PublishedCheckpoint, ReadError};
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod erase;
 mod hidden;
 pub mod line;
@@ -165,7 +167,7 @@ impl LocalLedger {
         if !path.is_dir() {
             return Err(OpenError::NoLedger.into());
         }
-        let ledger = Ledger::open(path, keys.ledger()?, Arc::clone(&clock))?;
+        let ledger = Ledger::open(path, keys.ledger_signers()?, Arc::clone(&clock))?;
         LocalLedger::with(ledger, keys, false, clock, random)
     }
 
@@ -198,19 +200,7 @@ impl LocalLedger {
             }
         }
         let made = keys.make(&*random)?;
-        let opened = LedgerOpened {
-            name: made.name,
-            volume: 1,
-            ledger_key: made.ledger.verifier().to_string(),
-            root_key: made.root,
-            release_key: made.release,
-            control_node: CONTROL_NODE.parse().expect("invariant: a good node id"),
-            control_key: head::format_key(&made.control.verifying_key()),
-            unsigned_commits: false,
-            mldsa_key: None,
-            witnesses: None,
-            previous: None,
-        };
+        let opened = opening(&made);
         let ledger = Ledger::create(path, &opened, made.ledger, Arc::clone(&clock))?;
         LocalLedger::with(ledger, keys, true, clock, random)
     }
@@ -319,6 +309,23 @@ impl LocalLedger {
     /// Publishes everything, and gives the writer's lock back.
     pub fn close(&self) {
         self.ledger.close();
+    }
+}
+
+/// Record 0 of a ledger with these keys.
+fn opening(made: &LedgerKeys) -> LedgerOpened {
+    LedgerOpened {
+        name: made.name.clone(),
+        volume: 1,
+        ledger_key: made.ledger.verifier().to_string(),
+        root_key: made.root.clone(),
+        release_key: made.release.clone(),
+        control_node: CONTROL_NODE.parse().expect("invariant: a good node id"),
+        control_key: head::format_key(&made.control.verifying_key()),
+        unsigned_commits: false,
+        mldsa_key: None,
+        witnesses: None,
+        previous: None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::RecordIndex;
@@ -18,6 +19,7 @@ use crate::durable::{self, Folders, NewFile};
 use crate::streams::Written;
 use crate::volume;
 use crate::wal::{self, Replay, Wal, WalError};
+use crate::writer::PUBLISH_INTERVAL;
 
 /// The file whose lock the one writer of a directory holds.
 const LOCK_FILE: &str = "lock";
@@ -49,6 +51,11 @@ pub(crate) trait Store: Send + Sync {
 
     /// Puts a file in the place of an older one, in one step.
     fn replace(&self, file: &NewFile) -> Result<(), StoreError>;
+
+    /// Under load a checkpoint is published this often, unless somebody waits for one.
+    fn publish_interval(&self) -> Duration {
+        PUBLISH_INTERVAL
+    }
 
     /// Removes a folder of partial tiles whose full tile is durable. Where it is gone already, so be it.
     fn remove_folder(&self, folder: &str) -> io::Result<()>;
@@ -90,7 +97,7 @@ pub(crate) trait Log: Send {
         None
     }
 
-    /// How many groups may be on their way at once; 0 where [`Log::append`] stands still until its group is durable.
+    /// How many groups may be on their way at once, from 2; 0 where [`Log::append`] stands still until its group is durable.
     fn in_flight_max(&self) -> usize {
         0
     }

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_ledger::checkpoint::Checkpoint;
+#[cfg(feature = "s3")]
+use cairn_ledger::keys::KeyFolder;
 use cairn_ledger::keys::ROOT_FILE;
 use cairn_ledger::local::line::LineFault;
 use cairn_ledger::local::lines::{DurableLine, Taken, Told, append_lines};
 use cairn_ledger::local::{Hiding, LocalError, LocalLedger, LocalProducer};
 use cairn_ledger::random::SystemRandom;
 use cairn_ledger::volume::Place;
-use cairn_ledger::writer::{AppendError, OpenError, PublishedCheckpoint};
+use cairn_ledger::writer::{Address, AppendError, OpenError, PublishedCheckpoint};
 use cairn_schemas::ids::NodeId;
 use clap::Args;
 use serde_json::json;
@@ -33,8 +35,11 @@ const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The ledger's directory; made where there is none, with keys in <LEDGER>.keys beside it
+    /// The ledger's directory, or s3://bucket/prefix; made where there is none, with keys in <LEDGER>.keys beside it
     ledger: PathBuf,
+    /// The folder of the ledger's keys, for a ledger in a bucket: nothing lies beside one
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     /// Whose records these are: a producer of this name on this machine, with a key of its own; it goes on where it stood
     #[arg(long, value_name = "NAME")]
     stream: String,
@@ -64,8 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::unknown(format!("--stream: {error}")).hint("a name such as `ci` or `backup-job`"))?;
     let (input, shown) = input(arguments)?;
     let failed = |error: &LocalError| failure(&arguments.ledger, error);
-    let ledger = LocalLedger::open_or_create(&arguments.ledger, Arc::new(SystemClock), Arc::new(SystemRandom))
-        .map_err(|error| failed(&error))?;
+    let (ledger, beside) = open(arguments)?;
     if ledger.was_created() {
         let (made, keys) = (ledger.ledger().origin(), ledger.keys().path());
         say::error(format_args!("note: made the ledger {made}; its keys are in {}", keys.display()));
@@ -73,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         say::error(format_args!("note: move {} off this machine: only rotation needs it", root.display()));
     }
     let mut producer = ledger.producer(&name).map_err(|error| failed(&error))?;
-    let mut hiding = Hiding::new(&ledger, &arguments.ledger).map_err(|error| failed(&error))?;
+    let mut hiding = Hiding::new(&ledger, &beside).map_err(|error| failed(&error))?;
     (hiding.blobs, hiding.retain) = (arguments.blobs.clone(), arguments.retain);
     let taken = take(arguments, &mut producer, input, &shown, &mut hiding).map_err(|error| failed(&error))?;
     let checkpoint = producer.finish(PATIENCE).map_err(|error| failed(&error))?;
@@ -84,6 +88,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             .hint("what stood before this line is in the ledger; nothing after it was looked at")),
         None if taken.refused > 0 => Err(Failure::bad(format!("{shown}: {} lines were not taken", taken.refused))),
         None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The ledger, and the path beside which its vault lies.
+fn open(arguments: &Arguments) -> Result<(LocalLedger, PathBuf), Failure> {
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let address =
+        arguments.ledger.to_string_lossy().parse::<Address>().map_err(|error| Failure::unknown(format!("{error}")))?;
+    match address {
+        #[cfg(feature = "s3")]
+        Address::S3(place) => {
+            let keys = arguments.keys.clone().ok_or_else(|| {
+                Failure::unknown("a ledger in a bucket has no place beside it for its keys")
+                    .hint("name their folder with --keys")
+            })?;
+            if arguments.blobs.is_some() {
+                return Err(Failure::unknown("--blobs: this command does not put blobs into a bucket")
+                    .hint("append to a ledger in a directory, or leave the files out"));
+            }
+            let beside = keys.with_extension("ledger");
+            let ledger = LocalLedger::open_or_create_in_bucket(&place, KeyFolder::at(keys), clock, random);
+            Ok((ledger.map_err(|error| failure(&arguments.ledger, &error))?, beside))
+        }
+        _ => {
+            if arguments.keys.is_some() {
+                return Err(Failure::unknown("--keys is for a ledger in a bucket")
+                    .hint("the keys of a ledger in a directory are beside it"));
+            }
+            let ledger = LocalLedger::open_or_create(&arguments.ledger, clock, random);
+            Ok((ledger.map_err(|error| failure(&arguments.ledger, &error))?, arguments.ledger.clone()))
+        }
     }
 }
 

@@ -102,3 +102,18 @@ pub(super) fn write(place: &Place, dir: &Path) -> Result<u64, MirrorError> {
     replaced.map_err(|error| io_error("write", &path)(error.source))?;
     Ok(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_are_the_documents() {
+        let document = include_str!("../../FORMAT.md");
+        let example = document.split("```example versions\n").nth(1).unwrap().split("```").next().unwrap();
+        let lines: Vec<Line> = example.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.iter().filter(|line| line.delete_marker).count(), 1);
+        let written: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
+        assert_eq!(written, example);
+    }
+}

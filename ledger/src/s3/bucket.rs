@@ -10,7 +10,7 @@
 //! **Versions.** Where the bucket keeps versions, the version of each object that never changes is written down under `versions/`, before
 //! the checkpoint that needs it: a delete marker makes room for another object under the same key, and only the version tells them apart.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -34,19 +34,22 @@ use crate::dir::CHECKPOINT_FILE;
 use crate::disk::LockGuard;
 use crate::durable::NewFile;
 use crate::random::{Random as _, SystemRandom};
-use crate::store::{Durable, Log, Replaying, Store, StoreError};
+use crate::store::{Durable, Groundwork, Log, Replaying, Store, StoreError};
 use crate::streams::Written;
 use crate::volume;
 use crate::wal::{WAL_FOLDER, WalError, decode_group, encode_group};
 
-/// Groups that are on their way at once.
-pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 8;
+/// Groups that are on their way at once. Each is a request that costs money and work: what comes in while these are on their way goes
+/// together into the next.
+pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 3;
 /// Files that are on their way at once.
 const FILES_IN_FLIGHT_MAX: usize = 16;
 /// The object that the living writer replaces.
 pub(crate) const WRITER_FILE: &str = "writer";
 /// How often it does.
 const BEAT_INTERVAL: Duration = Duration::from_secs(3);
+/// Under load a checkpoint is published this often: it costs ten requests.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 /// How often somebody who wants to take over looks at it, and how often in vain before the writer counts as dead.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 10;
@@ -120,6 +123,15 @@ struct Recorded {
     sha256: String,
 }
 
+/// Partial tiles that this writer wrote.
+#[derive(Default)]
+struct Partials {
+    /// The levels of which one was written.
+    levels: BTreeSet<String>,
+    /// By folder: whether this writer wrote all that are in it, and which.
+    folders: HashMap<String, (bool, Vec<Removal>)>,
+}
+
 /// How far a volume's session is.
 enum Stage {
     /// Only read.
@@ -139,6 +151,7 @@ pub(crate) struct Bucket {
     token: [u8; TOKEN_LEN],
     stage: Arc<Mutex<Stage>>,
     recorded: Arc<Mutex<Vec<Recorded>>>,
+    partials: Arc<Mutex<Partials>>,
     batches: Arc<Mutex<u64>>,
     /// Where removals go that nobody waits for.
     removals: mpsc::Sender<Removal>,
@@ -169,6 +182,7 @@ impl Bucket {
             token,
             stage: Arc::new(Mutex::new(Stage::Reading)),
             recorded: Arc::default(),
+            partials: Arc::default(),
             batches: Arc::default(),
             removals,
         }
@@ -219,6 +233,17 @@ impl Bucket {
         }
         let key = format!("{VERSIONS_FOLDER}/{:020}/{batch:020}.jsonl", session.epoch());
         wait(async move { session.write(&key, lines.as_bytes(), true).await.map(drop) }).map_err(written)
+    }
+
+    /// Remembers a partial tile for its removal.
+    fn remember_partial(&self, key: String, version: Option<String>) {
+        let Some((folder, _)) = key.rsplit_once('/') else { return };
+        let mut partials = lock(&self.partials);
+        let level: String = key.split('/').take(2).collect::<Vec<_>>().join("/");
+        // Another writer may have begun the first of each level.
+        let begun_here = !partials.levels.insert(level);
+        let folder = partials.folders.entry(folder.to_owned()).or_insert_with(|| (begun_here, Vec::new()));
+        folder.1.push(Removal { key, version });
     }
 
     /// Waits for the other writer to fall silent.
@@ -357,18 +382,19 @@ impl Store for Bucket {
                     let _permit = permits.acquire().await;
                     let lock = is_immutable(&key);
                     let version = session.write(&key, &bytes, lock).await?;
-                    Ok(version.filter(|_| lock).map(|version| Recorded {
-                        key,
-                        version,
-                        size: bytes.len(),
-                        sha256: Digest::sha256(&bytes).to_string(),
-                    }))
+                    let sha256 = if lock { Digest::sha256(&bytes).to_string() } else { String::new() };
+                    Ok((key, version, bytes.len(), sha256))
                 })
             })
             .collect();
         for done in begun {
-            let recorded = done.recv().map_err(|_| io::Error::other("a call to the bucket panicked"))?;
-            lock(&self.recorded).extend(recorded.map_err(written)?);
+            let done = done.recv().map_err(|_| io::Error::other("a call to the bucket panicked"))?;
+            let (key, version, size, sha256) = done.map_err(written)?;
+            if !is_immutable(&key) {
+                self.remember_partial(key, version);
+            } else if let Some(version) = version {
+                lock(&self.recorded).push(Recorded { key, version, size, sha256 });
+            }
         }
         Ok(())
     }
@@ -379,8 +405,16 @@ impl Store for Bucket {
             self.flush_versions()?;
         }
         let (client, key, bytes) = (self.client.clone(), file.path.clone(), file.bytes.clone());
+        let removals = self.removals.clone();
         wait(async move {
-            if key == CHECKPOINT_FILE { session.publish(&bytes).await } else { session.replace(&key, &bytes).await }?;
+            if key == CHECKPOINT_FILE {
+                if let Some(replaced) = session.publish(&bytes).await? {
+                    // Where many wait already, this one stays.
+                    let _ = removals.try_send(replaced);
+                }
+                return Ok(());
+            }
+            session.replace(&key, &bytes).await?;
             if client.is_versioned() {
                 drop(begin(async move { remove_old(&client, &key).await }));
             }
@@ -391,13 +425,31 @@ impl Store for Bucket {
 
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
         // Nobody waits for it: a partial tile beside its full one says nothing wrong.
-        let (client, folder, removals) = (self.client.clone(), format!("{folder}/"), self.removals.clone());
-        drop(begin(async move {
-            for key in client.list(&folder).await.unwrap_or_default() {
-                let _ = removals.send(Removal { key, version: None }).await;
+        let removals = self.removals.clone();
+        let known = lock(&self.partials).folders.remove(folder);
+        match known {
+            Some((true, objects)) => {
+                drop(begin(async move {
+                    for object in objects {
+                        let _ = removals.send(object).await;
+                    }
+                }));
             }
-        }));
+            // Some may be there that another writer left.
+            _ => {
+                let (client, folder) = (self.client.clone(), format!("{folder}/"));
+                drop(begin(async move {
+                    for key in client.list(&folder).await.unwrap_or_default() {
+                        let _ = removals.send(Removal { key, version: None }).await;
+                    }
+                }));
+            }
+        }
         Ok(())
+    }
+
+    fn publish_interval(&self) -> Duration {
+        PUBLISH_INTERVAL
     }
 
     fn replay(&self, _: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError> {
@@ -596,15 +648,21 @@ impl Log for Staging {
         GROUPS_IN_FLIGHT_MAX
     }
 
-    fn reserve(&mut self, _: u64, _: RecordIndex, covered: u64) -> Result<(), WalError> {
-        let mut staged = lock(&self.staged);
-        // Where removals wait already, these wait for the next group, and at last for whoever opens the ledger.
-        while let Some((_, group)) = staged.pop_front_if(|(end, _)| *end <= covered) {
-            if self.removals.try_send(group).is_err() {
-                break;
-            }
-        }
+    /// There is always room.
+    fn reserve(&mut self, _: u64, _: RecordIndex, _: u64) -> Result<(), WalError> {
         Ok(())
+    }
+
+    /// Forgets what a checkpoint covers.
+    fn groundwork(&self) -> Option<Groundwork> {
+        let (staged, removals) = (self.staged.clone(), self.removals.clone());
+        Some(Box::new(move |covered| {
+            let mut staged = lock(&staged);
+            while let Some((_, group)) = staged.pop_front_if(|(end, _)| *end <= covered) {
+                // Where too many wait already, it is left to whoever opens the ledger next.
+                let _ = removals.try_send(group);
+            }
+        }))
     }
 
     fn append(&mut self, first: RecordIndex, records: &[Written]) -> Result<Option<Durable>, WalError> {
@@ -636,6 +694,20 @@ mod tests {
         }
         for path in ["tile/0/000.p/7", "checkpoint", "staging/1/2", "volume/2/checkpoint", "cosigned", "writer"] {
             assert!(!is_immutable(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_limits_are_the_documents() {
+        let document = include_str!("../../FORMAT.md");
+        for (what, text, code) in [
+            ("groups on their way at once", "3", GROUPS_IN_FLIGHT_MAX == 3),
+            ("silence after which a writer counts as dead", "10 s", LOOK_INTERVAL * LOOKS == Duration::from_secs(10)),
+            ("attempts at one object before the writer stops", "30", super::super::session::ATTEMPTS_MAX == 30),
+            ("prefix", "512 bytes", super::super::place::PREFIX_LEN_MAX == 512),
+            ("retention", "36,500 days", super::super::place::RETENTION_DAYS_MAX == 36_500),
+        ] {
+            assert!(code && document.contains(&format!("| {what} | {text} |")), "{what}");
         }
     }
 }

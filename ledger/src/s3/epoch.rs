@@ -90,4 +90,13 @@ mod tests {
         assert_eq!(Checkpoint::verify(&stored, &origin, &[signer.verifier().clone()]).unwrap(), checkpoint);
         assert!(Epoch::off(b"no note").is_err());
     }
+
+    #[test]
+    fn the_line_is_the_documents() {
+        let token = std::array::from_fn(|at| at as u8);
+        let line = Epoch { epoch: 3, staged: 3, token }.onto(b"");
+        let document = include_str!("../../FORMAT.md");
+        let example = document.split("```example s3-epoch\n").nth(1).unwrap().split("```").next().unwrap();
+        assert_eq!(String::from_utf8(line).unwrap(), example);
+    }
 }

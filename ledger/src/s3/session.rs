@@ -59,6 +59,7 @@ pub(crate) enum SessionError {
 #[derive(Debug, Clone)]
 struct Head {
     etag: String,
+    version: Option<String>,
     /// Without the line of the epoch.
     note: Vec<u8>,
     size: u64,
@@ -176,7 +177,7 @@ async fn put<O: ObjectStore>(
 async fn read_head<O: ObjectStore>(objects: &O) -> Result<Option<Head>, SessionError> {
     let Some(object) = get(objects, CHECKPOINT_FILE).await? else { return Ok(None) };
     let (note, epoch, checkpoint) = Epoch::off(&object.bytes)?;
-    Ok(Some(Head { etag: object.etag, note, size: checkpoint.size.0, epoch }))
+    Ok(Some(Head { etag: object.etag, version: object.version, note, size: checkpoint.size.0, epoch }))
 }
 
 /// Puts a note and its epoch in the place of `before`; `None`: somebody else was faster.
@@ -191,7 +192,7 @@ async fn swap<O: ObjectStore>(
     match put(objects, CHECKPOINT_FILE, &bytes, &condition, false).await? {
         Outcome::Ours(stored) => {
             let (note, epoch, checkpoint) = Epoch::off(&bytes)?;
-            Ok(Some(Head { etag: stored.etag, note, size: checkpoint.size.0, epoch }))
+            Ok(Some(Head { etag: stored.etag, version: stored.version, note, size: checkpoint.size.0, epoch }))
         }
         Outcome::Theirs(_) => Ok(None),
     }
@@ -224,11 +225,6 @@ impl<O: ObjectStore> Session<O> {
 
     fn head(&self) -> Head {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The store, for what needs no protocol.
-    pub(crate) fn objects(&self) -> &O {
-        &self.objects
     }
 
     /// The newest checkpoint, without the line of the epoch.
@@ -288,28 +284,29 @@ impl<O: ObjectStore> Session<O> {
     pub(crate) async fn begin_staging(&self) -> Result<(), SessionError> {
         let head = self.head();
         let epoch = Epoch { staged: head.epoch.epoch, ..head.epoch };
-        self.advance(head.note, epoch).await
+        self.advance(head.note, epoch).await.map(drop)
     }
 
-    /// Replaces `checkpoint`.
-    pub(crate) async fn publish(&self, note: &[u8]) -> Result<(), SessionError> {
+    /// Replaces `checkpoint`. The answer is the version that was replaced, for nobody to need any more.
+    pub(crate) async fn publish(&self, note: &[u8]) -> Result<Option<Removal>, SessionError> {
         let head = self.head();
         self.advance(note.to_vec(), head.epoch).await
     }
 
-    async fn advance(&self, note: Vec<u8>, epoch: Epoch) -> Result<(), SessionError> {
+    async fn advance(&self, note: Vec<u8>, epoch: Epoch) -> Result<Option<Removal>, SessionError> {
         let head = self.head();
         match swap(&self.objects, Some(&head), &note, epoch).await? {
-            Some(head) => {
-                *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
-                Ok(())
+            Some(next) => {
+                *self.head.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                let version = head.version.map(Some);
+                Ok(version.map(|version| Removal { key: CHECKPOINT_FILE.to_owned(), version }))
             }
             None => Err(SessionError::SteppedBack { found: "`checkpoint` is another one".to_owned() }),
         }
     }
 
-    /// Stages a group. When this and the calls for all groups before returned, its records are acknowledged. The answer is what to hand to
-    /// [`Session::forget`] once a checkpoint covers it.
+    /// Stages a group. When this and the calls for all groups before returned, its records are acknowledged. The answer is what to
+    /// remove once a checkpoint covers it.
     pub(crate) async fn stage(&self, first: u64, group: &[u8]) -> Result<Removal, SessionError> {
         let key = staging_key(self.head().epoch.epoch, first);
         match put(&self.objects, &key, group, &Condition::Absent, false).await? {
@@ -322,11 +319,6 @@ impl<O: ObjectStore> Session<O> {
                 Err(SessionError::SteppedBack { found })
             }
         }
-    }
-
-    /// Forgets groups that a checkpoint covers.
-    pub(crate) async fn forget(&self, groups: &[Removal]) -> Result<(), ObjectError> {
-        self.objects.delete(groups).await
     }
 
     /// Forgets every group that a checkpoint covers, of this epoch and of earlier ones, and leaves the seals. Staging of an epoch that was
@@ -375,11 +367,6 @@ impl<O: ObjectStore> Session<O> {
                 return Ok(());
             }
         }
-    }
-
-    /// The whole object.
-    pub(crate) async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, SessionError> {
-        Ok(get(&self.objects, key).await?.map(|object| object.bytes))
     }
 }
 

@@ -10,7 +10,9 @@ use cairn_schemas::time::Clock;
 use thiserror::Error;
 
 use super::{Ledger, OpenError, Signers};
+use crate::durable::NewFile;
 use crate::note::NoteSigner;
+use crate::store::StoreError;
 
 /// Where a ledger lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +114,32 @@ impl Ledger {
                 Ledger::run(super::open::open_in(Arc::new(bucket), signers, clock)?)
             }
         }
+    }
+
+    /// Puts a file that never changes beside the records, durable when this returns: a release's, below `releases/`, or a blob, below
+    /// `blobs/`. In a directory others may write these files themselves; in a bucket this is the way.
+    ///
+    /// # Errors
+    /// Another place; the store's error; the file is there with other bytes.
+    pub fn put_file(&self, path: &str, bytes: Vec<u8>) -> std::io::Result<()> {
+        let plain = !path.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if !plain || !(path.starts_with("releases/") || path.starts_with("blobs/")) {
+            let reason = format!("{path} is neither below releases/ nor below blobs/");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
+        }
+        let file = NewFile { path: path.to_owned(), bytes };
+        self.inner.shared().root.write(&[file]).map_err(|error| match error {
+            StoreError::Io(error) => error,
+            conflict => std::io::Error::other(conflict),
+        })
+    }
+
+    /// A file of the ledger, by its path below the root.
+    ///
+    /// # Errors
+    /// The store's; `NotFound` where there is none.
+    pub fn read_file(&self, path: &str) -> std::io::Result<Vec<u8>> {
+        self.inner.shared().root.read(path)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::commit::{Commit, CommitError, Committer};
 use super::state::Unpublished;
 use super::submission::{Failure, Submission, wake};
-use super::{LAG_BYTES_MAX, OpenError, PUBLISH_INTERVAL, RETRY_INTERVAL, Shared, lock};
+use super::{LAG_BYTES_MAX, OpenError, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
 use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
 use crate::store::{Durable, Groundwork};
@@ -95,7 +95,8 @@ impl Shared {
         match committer.log.in_flight_max() {
             0 => self.commit_groups(committer, |group, commit| self.finish(&group, commit)),
             in_flight => std::thread::scope(|scope| {
-                let (begun, finishing) = std::sync::mpsc::sync_channel(in_flight);
+                // One is waited for, one waits to be handed over, and the rest is in between.
+                let (begun, finishing) = std::sync::mpsc::sync_channel(in_flight.saturating_sub(2));
                 scope.spawn(move || self.finish_in_order(&finishing));
                 // Should that thread be gone, it has panicked, and the scope says so.
                 self.commit_groups(committer, |group, commit| drop(begun.send((group, commit))));
@@ -207,7 +208,7 @@ impl Shared {
 
     /// Publishes what is durable until the ledger is closed and all of it is.
     fn run_publishing(&self, integrator: &mut Integrator, groundwork: Option<Groundwork>) {
-        let mut pace = Pace::default();
+        let mut pace = Pace { started: None, took: Duration::ZERO, interval: self.store.publish_interval() };
         while let Some(records) = self.next_unpublished(&pace) {
             let started = Instant::now();
             match integrator.publish(records.records(), false, self.clock.now()) {
@@ -244,7 +245,7 @@ impl Shared {
             if let Some(groundwork) = &groundwork {
                 groundwork(lock(&self.state).published.size.0);
             }
-            pace = Pace { started: Some(started), took: started.elapsed() };
+            pace = Pace { started: Some(started), took: started.elapsed(), interval: pace.interval };
         }
         let mut state = lock(&self.state);
         let clean = state.stopped.is_none() && state.published.size.0 == state.durable;
@@ -314,18 +315,18 @@ impl Shared {
     }
 }
 
-/// When the next checkpoint is due: at once if none was published for a while; under load every [`PUBLISH_INTERVAL`]; and while somebody
+/// When the next checkpoint is due: at once if none was published for a while; under load as often as the store wants; and while somebody
 /// waits for one, as often as leaves the disk half of the time to the log.
-#[derive(Default)]
 struct Pace {
     started: Option<Instant>,
     took: Duration,
+    interval: Duration,
 }
 
 impl Pace {
     fn wait(&self, urgent: bool) -> Duration {
         let Some(started) = self.started else { return Duration::ZERO };
-        let interval = if urgent { (2 * self.took).min(PUBLISH_INTERVAL) } else { PUBLISH_INTERVAL };
+        let interval = if urgent { (2 * self.took).min(self.interval) } else { self.interval };
         (started + interval).saturating_duration_since(Instant::now())
     }
 }

@@ -295,7 +295,7 @@ async fn write(link: Link, spawned: Spawned, groups: u64) {
 async fn try_write(link: Link, spawned: Spawned, groups: u64) -> Result<(), SessionError> {
     let token = [link.process as u8; TOKEN_LEN];
     let session = Arc::new(Session::take_over(link.clone(), token, Some(&note(&[]))).await?);
-    let mut records = read_all(&session).await?;
+    let mut records = read_all(&session, &link).await?;
     let mut published = records.len() as u64;
 
     // Recovery, in parts that do not end where groups do.
@@ -363,7 +363,7 @@ async fn try_write(link: Link, spawned: Spawned, groups: u64) -> Result<(), Sess
         }
         while let Some((removal, _)) = kept.pop_front_if(|(_, end)| *end <= published || broken == Broken::Forget) {
             // What is not removed now is removed by whoever opens the ledger next.
-            let _ = session.forget(&[removal]).await;
+            let _ = link.delete(&[removal]).await;
         }
     }
     Ok(())
@@ -377,20 +377,20 @@ async fn publish(session: &Session<Link>, records: &[Vec<u8>], from: u64) -> Res
         let bytes = records[(number * TILE) as usize..end as usize].join(&b'\n');
         session.write(&tile_key(number, end - number * TILE), &bytes, true).await?;
     }
-    session.publish(&note(records)).await
+    session.publish(&note(records)).await.map(drop)
 }
 
 /// The published records, as the real writer reads them when it opens.
-async fn read_all(session: &Session<Link>) -> Result<Vec<Vec<u8>>, SessionError> {
+async fn read_all(session: &Session<Link>, link: &Link) -> Result<Vec<Vec<u8>>, SessionError> {
     let (_, size) = session.checkpoint();
     let mut records = Vec::new();
     for number in 0..size.div_ceil(TILE) {
         let width = (size - number * TILE).min(TILE);
-        let mut bytes = session.read(&tile_key(number, width)).await?;
+        let mut bytes = get(link, &tile_key(number, width)).await?;
         if bytes.is_none() {
-            bytes = session.read(&tile_key(number, TILE)).await?;
+            bytes = get(link, &tile_key(number, TILE)).await?;
         }
-        let bytes = bytes.expect("a published tile is there");
+        let bytes = bytes.expect("a published tile is there").bytes;
         let part = bytes.split(|byte| *byte == b'\n').filter(|record| !record.is_empty());
         records.extend(part.take(width as usize).map(<[u8]>::to_vec));
     }
