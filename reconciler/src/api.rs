@@ -72,8 +72,13 @@ pub fn router(api: Arc<Api>) -> Router {
             get(nodes::position).post(nodes::append).layer(DefaultBodyLimit::max(APPEND_BODY_LEN_MAX)),
         )
         .route("/ledger/checkpoint", get(files::checkpoint))
+        .route("/ledger/cosigned", get(files::cosigned))
         .route("/ledger/checkpoints/{size}", get(files::numbered))
         .route("/ledger/tile/{*path}", get(files::tile))
+        .route("/ledger/volume/{volume}/checkpoint", get(files::checkpoint_of))
+        .route("/ledger/volume/{volume}/cosigned", get(files::cosigned_of))
+        .route("/ledger/volume/{volume}/checkpoints/{size}", get(files::numbered_of))
+        .route("/ledger/volume/{volume}/tile/{*path}", get(files::tile_of))
         .route("/ledger/releases/{serial}/{file}", get(files::release))
         .with_state(api)
 }

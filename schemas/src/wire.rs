@@ -134,6 +134,30 @@ pub struct AppendAnswer {
     pub volume: u64,
     /// Its index there.
     pub index: RecordIndex,
+    /// Records that were not valid: a `stream.rejected` stands in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<RejectedLine>,
+}
+
+/// A record of an append that was not valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedLine {
+    /// Its line in the body, from 1.
+    pub line: u64,
+    /// The index of its `stream.rejected`.
+    pub index: RecordIndex,
+    /// Why: attribute or path, and reason.
+    pub reason: String,
+}
+
+/// What an append that was refused says beside the error: how far it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendRefused {
+    /// The line at which it ended, from 1; nothing after it was looked at.
+    pub line: u64,
+    /// What stood before it, durable; `None`: nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<AppendAnswer>,
 }
 
 /// The answer to `GET /v1/nodes/streams/<id>`: where the ledger has this stream.

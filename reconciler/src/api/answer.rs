@@ -3,20 +3,37 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use cairn_schemas::wire::WireError;
+use cairn_schemas::wire::{AppendRefused, WireError};
+use serde::Serialize;
 
 /// A refusal: a status, what went wrong, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     status: StatusCode,
+    body: Box<Body>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Body {
+    #[serde(flatten)]
     error: WireError,
+    /// How far an append came.
+    #[serde(flatten)]
+    append: Option<AppendRefused>,
 }
 
 impl Refused {
     /// A refusal with these words.
     #[must_use]
     pub fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Refused {
-        Refused { status, error: WireError { error: error.into(), hint: hint.map(str::to_owned) } }
+        let error = WireError { error: error.into(), hint: hint.map(str::to_owned) };
+        Refused { status, body: Box::new(Body { error, append: None }) }
+    }
+
+    /// With how far an append came.
+    pub(super) fn append(mut self, append: AppendRefused) -> Refused {
+        self.body.append = Some(append);
+        self
     }
 
     /// For what is not as it must be.
@@ -38,7 +55,7 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(self.error)).into_response()
+        (self.status, Json(self.body)).into_response()
     }
 }
 

@@ -10,13 +10,15 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use cairn_ledger::writer::{AppendError, Refusal};
+use cairn_ledger::writer::{AppendError, Appended, Refusal, RejectedRecord};
 use cairn_schemas::data::NodeJoined;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, ReleaseRef, StreamId};
+use cairn_schemas::outline::Outline;
 use cairn_schemas::record::Draft;
 use cairn_schemas::wire::{
-    APPEND_RECORDS_MAX, AppendAnswer, Desired, JoinRequest, JoinResponse, StreamPosition, WAIT_SECONDS_MAX,
+    APPEND_RECORDS_MAX, AppendAnswer, AppendRefused, Desired, JoinRequest, JoinResponse, RejectedLine, StreamPosition,
+    WAIT_SECONDS_MAX,
 };
 use serde::Deserialize;
 
@@ -155,8 +157,30 @@ pub(super) async fn append(
     };
     // Few records are read sooner than a thread is woken; many would keep this one from everybody else.
     let pending = if body.len() <= READ_HERE_MAX { submit() } else { blocking(submit).await? };
-    let appended = pending?.await.map_err(|error| refuse_append(&error))?;
-    Ok(Json(AppendAnswer { sequence: appended.sequence, volume: appended.volume, index: appended.index }))
+    let appended = pending?.await.map_err(|error| refuse_append(&error, &body))?;
+    Ok(Json(answer(appended)))
+}
+
+fn answer(appended: Appended) -> AppendAnswer {
+    let Appended { sequence, volume, index, rejected, .. } = appended;
+    let line = |rejected: RejectedRecord| RejectedLine {
+        line: rejected.position as u64 + 1,
+        index: rejected.index,
+        reason: rejected.reason,
+    };
+    AppendAnswer { sequence, volume, index, rejected: rejected.into_iter().map(line).collect() }
+}
+
+/// How far an append came that ended at a record: the first line of the body that is not among what was taken.
+fn how_far(taken: Option<Appended>, body: &[u8]) -> AppendRefused {
+    let last = taken.as_ref().map(|taken| taken.sequence);
+    let was_taken = |line: &&[u8]| {
+        let sequence = Outline::read(line).ok().map(|record| record.sequence);
+        // One that does not say its sequence was replaced, if it stood among those.
+        last.is_some_and(|last| sequence.is_none_or(|sequence| sequence <= last))
+    };
+    let before = body.split(|byte| *byte == b'\n').take_while(was_taken).count();
+    AppendRefused { line: before as u64 + 1, taken: taken.map(answer) }
 }
 
 /// The records of a body, one per line.
@@ -195,7 +219,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|_| Refused::trouble("the control plane could not do it"))
 }
 
-fn refuse_append(error: &AppendError) -> Refused {
+fn refuse_append(error: &AppendError, body: &[u8]) -> Refused {
     let (status, hint) = match error {
         AppendError::Refused { refusal, .. } => match refusal {
             Refusal::NotJoined { .. } | Refusal::OwnStream => (StatusCode::FORBIDDEN, None),
@@ -215,5 +239,11 @@ fn refuse_append(error: &AppendError) -> Refused {
         }
         _ => (StatusCode::SERVICE_UNAVAILABLE, Some("keep the records and ask again")),
     };
-    Refused::new(status, one_line(error), hint)
+    let refused = Refused::new(status, one_line(error), hint);
+    match error {
+        AppendError::Refused { taken, .. } | AppendError::Full { taken, .. } => {
+            refused.append(how_far(taken.as_deref().cloned(), body))
+        }
+        _ => refused,
+    }
 }

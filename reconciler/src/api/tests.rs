@@ -8,7 +8,8 @@ use cairn_schemas::record::Draft;
 use cairn_schemas::time::{ManualClock, Timestamp};
 use cairn_schemas::types::NodeKind;
 use cairn_schemas::wire::{
-    APPEND_RECORDS_MAX, AppendAnswer, Desired, JoinRequest, JoinResponse, PROTOCOL, StreamPosition, WireError,
+    APPEND_RECORDS_MAX, AppendAnswer, AppendRefused, Desired, JoinRequest, JoinResponse, PROTOCOL, StreamPosition,
+    WireError,
 };
 use ed25519_dalek::SigningKey;
 use serde::de::DeserializeOwned;
@@ -232,6 +233,35 @@ async fn records_are_taken_from_their_own_node_only() {
 }
 
 #[tokio::test]
+async fn an_append_says_which_line_was_bad_and_what_stood_before_it() {
+    let bench = Bench::new();
+    let (node, key) = bench.join(10).await;
+    let mut producer = Producer::new(&node.node);
+    let (path, credential) = (producer.path(), Some(node.credential.as_str()));
+    let opened = producer.opened(&node.node, &key);
+    let bad = String::from_utf8(producer.record()).unwrap().replace("\"live\":true", "\"live\":1.5").into_bytes();
+    let (status, answer) = bench.post(&path, credential, body(&[opened.clone(), bad.clone()])).await;
+    assert_eq!(status, StatusCode::OK, "an invalid record is replaced, and the stream goes on");
+    let taken: AppendAnswer = json(&answer);
+    assert_eq!((taken.rejected.len(), taken.rejected[0].line, taken.rejected[0].index), (1, 2, taken.index));
+    assert!(taken.rejected[0].reason.contains("/data/live holds the number 1.5"), "{}", taken.rejected[0].reason);
+
+    // The producer thinks that its own record stands there, and goes on behind that.
+    let (good, after) = (producer.record(), producer.record());
+    let (status, answer) = bench.post(&path, credential, body(&[opened, bad, good.clone(), after])).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let refused: AppendRefused = json(&answer);
+    let before = AppendAnswer { rejected: vec![], ..taken };
+    assert_eq!((refused.line, refused.taken), (3, Some(before)), "a repeat, and told as one");
+    assert!(json::<WireError>(&answer).error.contains("forked"));
+    let (status, answer) = bench.post(&path, credential, body(&[good])).await;
+    assert_eq!(
+        (status, json::<AppendRefused>(&answer)),
+        (StatusCode::CONFLICT, AppendRefused { line: 1, taken: None })
+    );
+}
+
+#[tokio::test]
 async fn bodies_at_their_limits_and_one_past_them() {
     let bench = Bench::new();
     let (node, key) = bench.join(10).await;
@@ -280,7 +310,7 @@ async fn the_ledgers_files_are_served_and_nothing_else() {
     let (status, headers, checkpoint) =
         bench.send(Request::builder().uri("/ledger/checkpoint").body(Body::empty()).unwrap()).await;
     assert_eq!((status, headers["content-type"].to_str().unwrap()), (StatusCode::OK, TEXT_TYPE));
-    assert_eq!(headers["cache-control"], "no-store");
+    assert_eq!(headers["cache-control"], "public, max-age=2, must-revalidate");
     assert!(checkpoint.starts_with(b"test/1\n"));
     let tile = format!("/ledger/tile/0/000.p/{size}");
     let (status, headers, bytes) = bench.send(Request::builder().uri(&tile).body(Body::empty()).unwrap()).await;
@@ -304,6 +334,13 @@ async fn the_ledgers_files_are_served_and_nothing_else() {
         "/ledger/releases/01/content.tar",
         "/ledger/releases/1/.content.tar.new",
         "/ledger/releases/1/content.tar",
+        "/ledger/cosigned",
+        "/ledger/volume/1/checkpoint",
+        "/ledger/volume/02/checkpoint",
+        "/ledger/volume/..%2f/checkpoint",
+        "/ledger/volume/2/lock",
+        "/ledger/volume/2/wal/00000000000000000000.wal",
+        "/ledger/wal/00000000000000000000.wal",
         "/elsewhere",
     ] {
         let (status, answer) = bench.get(path, None).await;
@@ -312,6 +349,43 @@ async fn the_ledgers_files_are_served_and_nothing_else() {
     }
     std::fs::write(releases.join("release.tlog-proof"), "proof").unwrap();
     assert_eq!(bench.get("/ledger/releases/1/content.tar", None).await, (StatusCode::OK, b"tar".to_vec()));
+}
+
+#[tokio::test]
+async fn a_later_volume_is_served_and_what_a_cache_has_is_not_sent_again() {
+    let bench = Bench::new();
+    bench.join(10).await;
+    let volume = bench.api.ledger_folder.join("volume/2");
+    std::fs::create_dir_all(volume.join("tile/0")).unwrap();
+    std::fs::create_dir_all(volume.join("checkpoints")).unwrap();
+    let full: Vec<u8> = (0..=255).flat_map(|hash| [hash; 32]).collect();
+    for (file, bytes) in
+        [("checkpoint", &b"new"[..]), ("cosigned", b"cosigned"), ("checkpoints/5", b"kept"), ("tile/0/000", &full)]
+    {
+        std::fs::write(volume.join(file), bytes).unwrap();
+    }
+    for (path, bytes) in [
+        ("checkpoint", &b"new"[..]),
+        ("cosigned", b"cosigned"),
+        ("checkpoints/5", b"kept"),
+        ("tile/0/000", &full),
+        ("tile/0/000.p/3", &full[..96]),
+    ] {
+        let path = format!("/ledger/volume/2/{path}");
+        assert_eq!(bench.get(&path, None).await, (StatusCode::OK, bytes.to_vec()), "{path}");
+    }
+    let ask = |method: Method, name: &'static str, value: String| {
+        let uri = "/ledger/volume/2/tile/0/000";
+        Request::builder().method(method).uri(uri).header(name, value).body(Body::empty()).unwrap()
+    };
+    let (_, headers, _) = bench.send(ask(Method::GET, "x", String::new())).await;
+    let tag = headers["etag"].to_str().unwrap().to_owned();
+    let (status, _, bytes) = bench.send(ask(Method::GET, "if-none-match", tag)).await;
+    assert_eq!((status, bytes.len()), (StatusCode::NOT_MODIFIED, 0));
+    let (status, headers, bytes) = bench.send(ask(Method::HEAD, "x", String::new())).await;
+    assert_eq!((status, bytes.len(), &headers["content-length"]), (StatusCode::OK, 0, &"8192".parse().unwrap()));
+    let (status, _, bytes) = bench.send(ask(Method::GET, "range", "bytes=32-63".into())).await;
+    assert_eq!((status, &bytes[..]), (StatusCode::PARTIAL_CONTENT, &[1; 32][..]));
 }
 
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
