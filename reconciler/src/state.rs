@@ -24,7 +24,7 @@ use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{CommitId, NodeId, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
 use cairn_schemas::record::{Record, RecordError};
 use cairn_schemas::time::Timestamp;
-use cairn_schemas::types::RecordType;
+use cairn_schemas::types::{NodeKind, RecordType};
 
 pub use node::{Node, Running};
 pub use release::{Release, Verdict};
@@ -200,7 +200,9 @@ impl State {
     /// What a volume takes over from one that may have been dropped since: what is known already stays as it is.
     fn carry(&mut self, nodes: Vec<CarriedNode>, streams: Vec<CarriedStream>, seen: Timestamp) {
         for node in nodes {
-            self.nodes.entry(node.node.clone()).or_insert_with(|| Node::carried(node, seen));
+            if enforces(node.kind) {
+                self.nodes.entry(node.node.clone()).or_insert_with(|| Node::carried(node, seen));
+            }
         }
         for CarriedStream { stream, sequence, digest } in streams {
             self.streams.entry(stream).or_insert(Stream { sequence, digest, unsigned: 0, observed: None });
@@ -222,7 +224,9 @@ impl State {
             RecordType::NodeJoined => {
                 let data: NodeJoined = record.data_as()?;
                 let summary = format!("{} joined as {}", data.node, data.kind.as_str());
-                self.nodes.entry(data.node.clone()).or_insert_with(|| Node::new(data, seen));
+                if enforces(data.kind) {
+                    self.nodes.entry(data.node.clone()).or_insert_with(|| Node::new(data, seen));
+                }
                 summary
             }
             RecordType::FleetObserved => {
@@ -512,6 +516,11 @@ impl State {
         let unchanged = (producers().count() - moved.len()) as u64;
         (moved, unchanged)
     }
+}
+
+/// Whether nodes of this kind run releases. A producer on the ledger's own machine only records: no ring waits for it.
+const fn enforces(kind: NodeKind) -> bool {
+    !matches!(kind, NodeKind::Local)
 }
 
 /// Whether the state keeps anything of records of this type, but where their stream stands. A rollout or an offer depends on no other.

@@ -323,3 +323,17 @@ fn a_node_cannot_speak_for_another() {
     assert!(story.state.nodes()[&one].running.is_some());
     assert!(story.state.nodes()[&two].running.is_none());
 }
+
+#[test]
+fn no_ring_waits_for_a_producer_that_only_records() {
+    let mut story = Story::new();
+    story.join("sensor-1", &[]);
+    story.control(&NodeJoined {
+        node: "ci".parse().unwrap(),
+        kind: NodeKind::Local,
+        key: "key".into(),
+        labels: Default::default(),
+        protocol: "1.0".into(),
+    });
+    assert_eq!(story.state.nodes().keys().map(NodeId::as_str).collect::<Vec<_>>(), ["sensor-1"]);
+}
