@@ -61,6 +61,7 @@ fn every_command_of_the_readme_works() {
         "try: revert",
         "try: verify",
         "try: author",
+        "try: alone",
     ];
     assert_eq!(marks(), known, "a block that is not run here");
     assert_eq!(block("command: up"), "cargo run --release -- up");
@@ -97,5 +98,9 @@ fn every_command_of_the_readme_works() {
 
     let author = good(folder.path(), "try: author");
     assert!(author.contains("0 failures") && author.contains("OK: 4 rules"), "{author}");
+
+    let alone = good(folder.path(), "try: alone");
+    assert!(alone.contains("vouched for by checkpoint") && alone.contains("aics-tlog verify-inclusion"), "{alone}");
+    assert!(alone.contains(r#"build-7  {"control":"CM-3""#) && alone.contains("OK: my-ledger"), "{alone}");
     assert!(up.stop());
 }
