@@ -18,9 +18,10 @@ use cairn_schemas::token::TokenKey;
 
 use crate::active::{Active, ActiveRelease};
 use crate::backoff::Backoff;
-use crate::checkpoint::{CheckpointRefused, Checkpoints};
+use crate::checkpoint::{CheckpointRefused, Checkpoints, Latest};
 use crate::client::Client;
-use crate::durable::DiskError;
+use crate::compare::{Comparer, Finding};
+use crate::durable::{self, DiskError};
 use crate::identity::Identity;
 use crate::random::Random;
 use crate::releases::{Applied, ReleaseError, Releases};
@@ -34,6 +35,11 @@ pub const POLL_WAIT: Duration = Duration::from_secs(30);
 pub const TICK: Duration = Duration::from_millis(250);
 /// How long a shutdown waits for the last records to be sent. They stay in the spool otherwise.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(3);
+/// How often what the control plane shows is compared with what witnesses have seen, about: half of it is drawn, so that a fleet does not
+/// ask in one wave.
+pub const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
+/// Two checkpoints that cannot both be true, one after the other, as a witness showed it.
+const CONFLICT_FILE: &str = "checkpoint.witness-conflict";
 /// The pause after a poll that brought nothing new, so that a control plane that does not hold polls is not hammered.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,6 +55,8 @@ pub struct AgentConfig {
     pub limits: SpoolLimits,
     /// How long a long poll waits: [`POLL_WAIT`].
     pub poll_wait: Duration,
+    /// How often it compares with witnesses: [`COMPARE_INTERVAL`].
+    pub compare_interval: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where stream ids and jitter come from.
@@ -101,11 +109,13 @@ impl Agent {
     /// # Errors
     /// The node's folder cannot be used.
     pub fn start(identity: Identity, config: AgentConfig) -> Result<Agent, AgentError> {
-        let AgentConfig { folder, url, capabilities, limits, poll_wait, clock, random } = config;
+        let AgentConfig { folder, url, capabilities, limits, poll_wait, compare_interval, clock, random } = config;
         let pins = identity.pins();
         let trust = Trust::from_pins(pins)?;
         let origin = format!("{}/1", pins.ledger_name);
+        let comparer = trust.witnesses.as_ref().map(|policy| Comparer::new(&origin, trust.ledger_key.clone(), policy));
         let checkpoints = Checkpoints::open(&folder, origin, trust.ledger_key.clone())?;
+        let latest = checkpoints.latest();
         let spool = Spool::open(
             &folder.join("spool"),
             identity.node(),
@@ -137,6 +147,11 @@ impl Agent {
             let (stop, spool) = (stop.clone(), spool.clone());
             move || sign_heads(&spool, &stop)
         })?;
+        if let Some(comparer) = comparer.filter(Comparer::has_peers) {
+            let (stop, spool, random) = (stop.clone(), spool.clone(), Arc::clone(&random));
+            let comparing = Comparing { comparer, client: client.clone(), latest, spool, folder, random };
+            spawn("cairn-compare", &channel().0, move || comparing.run(compare_interval, &stop))?;
+        }
         let follower = Follower { client, spool: spool.clone(), checkpoints, releases, poll_wait, random };
         spawn("cairn-releases", &channel().0, {
             let stop = stop.clone();
@@ -214,6 +229,51 @@ fn sign_heads(spool: &Spool, stop: &Stop) {
             Err(error) => {
                 failing = true;
                 tracing::error!(%error, "a stream head waits");
+            }
+        }
+    }
+}
+
+/// Compares, now and then, what the control plane shows with what witnesses have seen.
+struct Comparing {
+    comparer: Comparer,
+    client: Client,
+    latest: Latest,
+    spool: Spool,
+    folder: PathBuf,
+    random: Arc<dyn Random>,
+}
+
+impl Comparing {
+    fn run(mut self, interval: Duration, stop: &Stop) {
+        loop {
+            let mut byte = [0u8; 1];
+            // Without randomness nodes that start together ask together.
+            let _ = self.random.fill(&mut byte);
+            if stop.wait(interval / 2 + interval / 2 * u32::from(byte[0]) / 255) {
+                return;
+            }
+            let Some(seen) = self.latest.note() else { continue };
+            for finding in self.comparer.round(&seen, &self.client, &*self.random) {
+                self.tell(finding);
+            }
+        }
+    }
+
+    fn tell(&self, finding: Finding) {
+        match finding {
+            Finding::Agrees { from, size } => tracing::debug!(from, size = size.0, "one history"),
+            Finding::Unknown { from, reason } => tracing::debug!(from, reason, "nothing to compare with"),
+            Finding::Conflict(conflict) => {
+                tracing::error!(from = conflict.from, reason = conflict.reason, "the ledger shows two histories");
+                // The record goes to the very control plane that lies: what proves it stays here too.
+                let evidence = format!("{}\n{}", conflict.seen, conflict.other);
+                if let Err(error) = durable::replace(&self.folder.join(CONFLICT_FILE), evidence.as_bytes()) {
+                    tracing::error!(%error, "what proves it could not be kept");
+                }
+                if let Err(error) = self.spool.record(Draft::new(&*conflict)) {
+                    tracing::error!(%error, "that could not be recorded");
+                }
             }
         }
     }

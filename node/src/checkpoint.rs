@@ -1,10 +1,11 @@
 //! The newest checkpoint this node has verified. It stands in the node's heads, so that a control plane that shows two histories
 //! leaves signed traces of both.
 //!
-//! What is checked: the pinned ledger's signature, that the tree never shrinks, and that one size has one root. What is not yet:
-//! that a larger tree contains the smaller one (a consistency proof); the auditor checks that from the heads.
+//! What is checked when one is shown: the pinned ledger's signature, that the tree never shrinks, and that one size has one root. That
+//! a larger tree contains the smaller one, and is the one that witnesses have seen, is checked from time to time: [`crate::compare`].
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_ledger::checkpoint::{Checkpoint, CheckpointError};
 use cairn_ledger::note::VerifierKey;
@@ -43,6 +44,21 @@ pub enum CheckpointRefused {
     Disk(#[from] DiskError),
 }
 
+/// The newest note, for whoever compares it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latest(Arc<Mutex<Option<Arc<[u8]>>>>);
+
+impl Latest {
+    /// The note, as it was shown.
+    pub(crate) fn note(&self) -> Option<Arc<[u8]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, note: &[u8]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(note.into());
+    }
+}
+
 /// Remembers the newest checkpoint, across restarts.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
@@ -50,23 +66,33 @@ pub(crate) struct Checkpoints {
     origin: String,
     key: VerifierKey,
     newest: Option<Checkpoint>,
+    latest: Latest,
 }
 
 impl Checkpoints {
     /// Reads what is remembered in a node's folder. One that cannot be read any more is forgotten: it protects nothing.
     pub(crate) fn open(folder: &Path, origin: String, key: VerifierKey) -> Result<Checkpoints, DiskError> {
         let path = folder.join(FILE);
+        let latest = Latest::default();
         let newest = match durable::read_optional(&path)? {
             None => None,
             Some(bytes) => match Checkpoint::verify(&bytes, &origin, std::slice::from_ref(&key)) {
-                Ok(checkpoint) => Some(checkpoint),
+                Ok(checkpoint) => {
+                    latest.set(&bytes);
+                    Some(checkpoint)
+                }
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "the remembered checkpoint is not one of the pinned ledger");
                     None
                 }
             },
         };
-        Ok(Checkpoints { folder: folder.to_owned(), origin, key, newest })
+        Ok(Checkpoints { folder: folder.to_owned(), origin, key, newest, latest })
+    }
+
+    /// A handle on the newest note.
+    pub(crate) fn latest(&self) -> Latest {
+        self.latest.clone()
     }
 
     /// The newest, as heads carry it.
@@ -92,6 +118,7 @@ impl Checkpoints {
             }
         }
         durable::replace(&self.folder.join(FILE), bytes)?;
+        self.latest.set(bytes);
         self.newest = Some(offered);
         Ok(())
     }

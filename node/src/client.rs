@@ -6,16 +6,22 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use cairn_ledger::tile::{TileId, decode_hashes};
+use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Serial, StreamId};
 use cairn_schemas::wire::{AppendAnswer, Desired, JoinRequest, JoinResponse, StreamPosition, WireError};
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use crate::compare::{CHECKPOINT_LEN_MAX, Peers};
+
 /// How long a connection may take to stand.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may take, long polls' waits not counted.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest tile of hashes, bytes.
+pub const TILE_LEN_MAX: u64 = 8_192;
 /// Largest JSON answer, bytes.
 pub const ANSWER_LEN_MAX: u64 = 256 * 1024;
 
@@ -175,6 +181,26 @@ impl Client {
         bytes(&url, self.get(&url), limit)
     }
 
+    /// `GET /ledger/tile/…`: a tile of hashes. Of a partial one that is gone the first hashes of the full one.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn tile(&self, tile: TileId) -> Result<Vec<Digest>, ClientError> {
+        let fetch = |tile: TileId| {
+            let url = format!("{}/ledger/{tile}", self.base);
+            let bytes = bytes(&url, self.get(&url), TILE_LEN_MAX)?;
+            decode_hashes(tile, &bytes).map_err(|error| ClientError::Unreadable { url, reason: error.to_string() })
+        };
+        match fetch(tile) {
+            Err(ClientError::Refused { status: 404, .. }) if tile.is_partial() => {
+                let mut hashes = fetch(tile.to_full())?;
+                hashes.truncate(usize::from(tile.width()));
+                Ok(hashes)
+            }
+            fetched => fetched,
+        }
+    }
+
     fn get(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(url);
         if let Some(credential) = &self.credential {
@@ -190,6 +216,21 @@ impl Client {
             request = request.header("authorization", format!("Bearer {credential}"));
         }
         json(&url, request.send(body))
+    }
+}
+
+impl Peers for Client {
+    fn witness_checkpoint(&self, url: &str) -> Result<Option<Vec<u8>>, String> {
+        // A witness is nobody to show a credential to.
+        match bytes(url, self.agent.get(url).call(), CHECKPOINT_LEN_MAX as u64) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn tile(&self, tile: TileId) -> Result<Vec<Digest>, String> {
+        Client::tile(self, tile).map_err(|error| error.to_string())
     }
 }
 

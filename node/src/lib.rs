@@ -13,6 +13,7 @@ pub mod agent;
 mod backoff;
 pub mod checkpoint;
 pub mod client;
+pub mod compare;
 pub mod durable;
 #[cfg(test)]
 mod fixture;

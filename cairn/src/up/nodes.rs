@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cairn_admission::{Admission, AdmissionConfig};
-use cairn_node::agent::POLL_WAIT;
+use cairn_node::agent::{COMPARE_INTERVAL, POLL_WAIT};
 use cairn_node::{Agent, AgentConfig, Identity, IdentityError, SpoolLimits, SystemRandom, join};
 use cairn_schemas::data::{Inability, NodeCapabilities};
 use cairn_schemas::time::Clock;
@@ -151,6 +151,7 @@ fn start_agent(
         capabilities,
         limits: SpoolLimits::default(),
         poll_wait: POLL_WAIT,
+        compare_interval: COMPARE_INTERVAL,
         clock: Arc::clone(clock),
         random: Arc::new(SystemRandom),
     };

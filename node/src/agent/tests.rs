@@ -32,6 +32,7 @@ impl Bench {
             capabilities: NodeCapabilities { live: true, version: "0".into(), can: Vec::new(), cannot: Vec::new() },
             limits: SpoolLimits::default(),
             poll_wait: Duration::from_secs(1),
+            compare_interval: Duration::from_millis(20),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             random: Arc::new(SystemRandom),
         };

@@ -17,7 +17,6 @@ use super::SetupError;
 use super::fleet::FLEET_FILE;
 use super::keys::ROOT_FILE;
 
-
 /// Checks the policy that `fleet.yaml` names.
 pub(super) fn check(dir: &Path, fleet: &Fleet) -> Result<(), SetupError> {
     match fleet.witnesses.as_ref().map(|policy| Policy::parse(policy.as_bytes())) {
@@ -39,8 +38,9 @@ pub(super) fn settle(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), S
         Some(endorsement) => endorsement.clone(),
         None => {
             let path = dir.join("keys").join(ROOT_FILE);
-            let text = files::read_optional(&path)?
-                .ok_or_else(|| refused(format!("the root key must endorse the change, and {} is not here", path.display())))?;
+            let text = files::read_optional(&path)?.ok_or_else(|| {
+                refused(format!("the root key must endorse the change, and {} is not here", path.display()))
+            })?;
             let root = NoteSigner::from_text(String::from_utf8_lossy(&text).trim())
                 .map_err(|error| SetupError::NotAKey { path: path.clone(), reason: error.to_string() })?;
             let word = Endorsement::of_policy(&fleet.name, fleet.witnesses.as_deref());
