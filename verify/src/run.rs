@@ -403,7 +403,7 @@ impl Run<'_> {
         report.privacy = checks.privacy.report();
         report.retained_checkpoints = retained;
         other.sort_unstable();
-        files.other_omitted = other.len().saturating_sub(OTHER_FILES_MAX) as u64;
+        files.other_omitted += other.len().saturating_sub(OTHER_FILES_MAX) as u64;
         files.other = other.into_iter().take(OTHER_FILES_MAX).collect();
         report.files = files;
         report
@@ -590,6 +590,7 @@ impl Run<'_> {
         }
         let (wal_files, wal_records) = wal::waiting(&volume.source, size);
         files.tiles += volume.inventory.len();
+        files.other_omitted += volume.inventory.other_omitted;
         files.unpublished_tiles += volume.inventory.beyond(size).count() as u64;
         files.wal_files += wal_files;
         files.wal_records += wal_records;
