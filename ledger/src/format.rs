@@ -36,6 +36,10 @@ fn every_example_is_read_by_a_test() {
         "checkpoint",
         "vkey",
         "head",
+        "key-endorsement",
+        "policy-endorsement",
+        "cosignature",
+        "witness-policy",
         "commitment",
         "disclosure",
         "blob-reference",
@@ -45,6 +49,25 @@ fn every_example_is_read_by_a_test() {
         "wal-frame",
     ];
     assert_eq!(names, read);
+}
+
+#[test]
+fn endorsements() {
+    let key = example("vkey").trim_end().parse().unwrap();
+    let endorsement = crate::endorsement::Endorsement::LedgerKey { key, second: None };
+    assert_eq!(endorsement.to_text(), example("key-endorsement"));
+    let policy = crate::endorsement::Endorsement::of_policy("ledger.example", Some(example("witness-policy")));
+    assert_eq!(policy.to_text(), example("policy-endorsement"));
+}
+
+#[test]
+fn the_cosignature_meets_the_policy() {
+    let policy = crate::policy::Policy::parse(example("witness-policy").as_bytes()).unwrap();
+    let key = example("vkey").trim_end().parse().unwrap();
+    let lines = [example("cosignature").to_owned()];
+    let note = crate::cosignature::with_lines(example("checkpoint").as_bytes(), &lines).unwrap();
+    let (checkpoint, evaluation) = policy.check(&note, "ledger.example/1", &[key]).unwrap();
+    assert_eq!((checkpoint.size, evaluation.cosigned), (TreeSize(5), vec![(0, crate::cosignature::CosignTime(1_679_315_147))]));
 }
 
 #[test]
