@@ -166,6 +166,30 @@ fn the_limits_are_the_codes() {
         ("keys in a `privacy.erased`", "1,000", cairn_schemas::data::ERASED_KEYS_MAX as u64, 1_000),
         ("name of a subject", "512 bytes", crate::vault::SUBJECT_LEN_MAX as u64, 512),
         ("note", "1 MiB, 100 signatures", crate::note::NOTE_LEN_MAX as u64, 1 << 20),
+        (
+            "witness policy",
+            "256 KiB, 128 logs, 64 witnesses, 64 groups; in a record what has room there",
+            crate::policy::POLICY_LEN_MAX as u64,
+            256 << 10,
+        ),
+        (
+            "`add-checkpoint`",
+            "128 KiB; its answer 64 KiB",
+            crate::witness::request::REQUEST_LEN_MAX as u64,
+            128 << 10,
+        ),
+        (
+            "a witness: logs and ledgers, requests at once, a second",
+            "1,024, 64, 200",
+            crate::witness::logs::KNOWN_LOGS_MAX as u64,
+            1_024,
+        ),
+        (
+            "checkpoints that a witness keeps as evidence of one log",
+            "16",
+            crate::witness::store::EVIDENCE_MAX as u64,
+            16,
+        ),
         ("key name, origin", "255 bytes", crate::note::KEY_NAME_LEN_MAX as u64, 255),
         ("hashes in a proof", "63", crate::tree::PROOF_LEN_MAX as u64, 63),
     ];

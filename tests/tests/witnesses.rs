@@ -36,7 +36,7 @@ const DECEIVED: usize = 100;
 /// Records that both histories begin with.
 const SHARED: usize = 1_000;
 const RECORDS_PER_SECOND: usize = 10;
-const HORIZON: Duration = Duration::from_secs(15 * 60);
+const HORIZON: Duration = Duration::from_secs(5 * 60);
 const WITNESSES: usize = 3;
 const START: u64 = 1_700_000_000;
 
@@ -331,6 +331,10 @@ fn run(honest: usize) -> Outcome {
             }
         }
         due.push(Reverse((now + pause(), number)));
+        // All that there is to be seen is seen.
+        if nodes.iter().all(|node| node.history == 0 || node.told.is_some()) {
+            break;
+        }
     }
     let told: Vec<u64> = nodes.iter().filter_map(|node| node.told).collect();
     let lines: Vec<String> = world.second.iter().flatten().cloned().collect();
