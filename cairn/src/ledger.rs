@@ -2,6 +2,7 @@
 
 mod answer;
 mod append;
+mod cosign;
 mod disclose;
 mod erase;
 mod get;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Witnesses(rotate::WitnessesArguments),
     /// Copy a ledger into a directory: from another one, over HTTP, or from a bucket
     Mirror(mirror::Arguments),
+    /// Ask the witnesses of a policy to cosign the newest checkpoint, and print it with their cosignatures
+    Cosign(cosign::Arguments),
     /// Run a witness: cosign checkpoints of logs that never contradict what they showed before
     Witness(witness::Arguments),
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Freeze(arguments) => rotate::freeze(arguments),
         Command::Witnesses(arguments) => rotate::witnesses(arguments),
         Command::Mirror(arguments) => mirror::run(arguments),
+        Command::Cosign(arguments) => cosign::run(arguments),
         Command::Witness(arguments) => witness::run(arguments),
     }
 }

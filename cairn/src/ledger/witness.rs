@@ -17,8 +17,8 @@ use serde_json::json;
 
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
-use crate::up::{log_to_stderr, stop_signal, web::listen};
 use crate::say;
+use crate::up::{log_to_stderr, stop_signal, web::listen};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -92,9 +92,9 @@ fn not_opened(error: &OpenError) -> Failure {
     let failure = Failure::bad(chain(error));
     match error {
         OpenError::NoName { .. } => failure.hint("give --name, such as witness.example/w1"),
-        OpenError::Forgotten { .. } => {
-            failure.hint("retire this key: a witness that forgot would cosign another history. Start a new one in another folder")
-        }
+        OpenError::Forgotten { .. } => failure.hint(
+            "retire this key: a witness that forgot would cosign another history. Start a new one in another folder",
+        ),
         OpenError::Locked { .. } => failure.hint("one process is one witness; end the other"),
         _ => failure,
     }
@@ -103,8 +103,9 @@ fn not_opened(error: &OpenError) -> Failure {
 fn bind(arguments: &Arguments) -> Result<TcpListener, Failure> {
     let address = arguments.listen;
     if !address.ip().is_loopback() && !arguments.plain_http {
-        return Err(Failure::bad(format!("--listen {address}: this is plain HTTP, and not loopback"))
-            .hint("put a proxy with TLS before it, or say --plain-http; cosignatures are checked by whoever asked for them"));
+        return Err(Failure::bad(format!("--listen {address}: this is plain HTTP, and not loopback")).hint(
+            "put a proxy with TLS before it, or say --plain-http; cosignatures are checked by whoever asked for them",
+        ));
     }
     TcpListener::bind(address).map_err(|error| {
         Failure::bad(format!("--listen {address}: {error}")).hint("choose another port with --listen 127.0.0.1:PORT")

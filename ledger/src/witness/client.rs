@@ -274,6 +274,17 @@ fn shown(body: &[u8]) -> String {
     words.chars().filter(|c| !c.is_control()).take(REASON_LEN_MAX).collect()
 }
 
+/// What asking all came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The log's note, with the cosignatures that there are.
+    pub note: Vec<u8>,
+    /// Whether they meet the policy.
+    pub evaluation: Evaluation,
+    /// Why others did not cosign.
+    pub errors: Vec<AskError>,
+}
+
 /// A policy and the witnesses that can be asked.
 #[derive(Debug, Clone)]
 pub struct Cosigner {
@@ -301,6 +312,25 @@ impl Cosigner {
             Some(WitnessClient::new(&witness.name, witness.key.clone(), url))
         };
         self.policy.witnesses().iter().filter_map(with_url).collect()
+    }
+
+    /// Asks every witness once, one after the other: for whoever has no threads for it.
+    ///
+    /// # Errors
+    /// As [`Cosigner::merge`]. What single witnesses said stands in the answer.
+    pub fn ask_all(
+        &self,
+        head: &Head,
+        prove: &Prove<'_>,
+        transport: &dyn Transport,
+        now: CosignTime,
+    ) -> Result<Asked, NoteError> {
+        let answers: Vec<Result<String, AskError>> =
+            self.clients().iter_mut().map(|client| client.ask(head, prove, transport, now)).collect();
+        let (lines, errors): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        let lines: Vec<String> = lines.into_iter().filter_map(Result::ok).collect();
+        let (note, evaluation) = self.merge(head, &lines)?;
+        Ok(Asked { note, evaluation, errors: errors.into_iter().filter_map(Result::err).collect() })
     }
 
     /// The log's note with these lines behind its own, and whether that meets the policy.
