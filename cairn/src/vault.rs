@@ -36,4 +36,8 @@ impl Disclosures for OwnersVault {
     fn has_key(&self, key: KeyId) -> Result<bool, String> {
         self.0.has_key(key).map_err(|error| chain(&error))
     }
+
+    fn erasing(&self) -> Result<Vec<KeyId>, String> {
+        self.0.erasing().map_err(|error| chain(&error))
+    }
 }

@@ -209,7 +209,11 @@ fn write_privacy(privacy: &PrivacyReport, out: &mut String) -> std::fmt::Result 
             ErasureReason::Expired => "expired",
         };
         let (values, blobs) = (count(key.commitments, "value"), count(key.blobs, "blob"));
-        writeln!(out, "  key {}  erased by record {}, {why}: {values}, {blobs}", key.key, key.index)?;
+        let place = match key.volume {
+            1 => key.index.to_string(),
+            volume => format!("{volume}/{}", key.index),
+        };
+        writeln!(out, "  key {}  erased by record {place}, {why}: {values}, {blobs}", key.key)?;
     }
     write_omitted(erased.len() as u64 + erased_omitted, erased.len() - hidden, out)?;
     let BlobsReport { present, erased, expired, missing, wrong, unreferenced } = blobs;

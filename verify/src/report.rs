@@ -293,7 +293,10 @@ pub struct PrivacyReport {
 pub struct ErasedKeyReport {
     /// The key.
     pub key: KeyId,
-    /// The first record that says so.
+    /// In which volume the first record stands that says so.
+    #[serde(default = "first_volume", skip_serializing_if = "is_first")]
+    pub volume: u64,
+    /// That record.
     pub index: RecordIndex,
     /// Why.
     pub reason: ErasureReason,

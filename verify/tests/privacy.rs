@@ -46,6 +46,10 @@ impl Disclosures for Dir {
     fn has_key(&self, key: KeyId) -> Result<bool, String> {
         self.0.has_key(key).map_err(|error| error.to_string())
     }
+
+    fn erasing(&self) -> Result<Vec<KeyId>, String> {
+        self.0.erasing().map_err(|error| error.to_string())
+    }
 }
 
 fn now() -> Timestamp {
@@ -353,6 +357,23 @@ fn a_commitment_swapped_between_records_is_a_changed_record() {
     let report = cairn_verify::verify(&story.ledger, &options);
     assert!(kinds(&report).contains(&FaultKind::RecordWrong), "{:#?}", report.faults);
     assert!(report.faults.iter().any(|fault| fault.index.is_some_and(|index| index.0 == story.alice as u64)));
+}
+
+#[test]
+fn an_erasure_that_was_interrupted_is_no_fault_and_is_told() {
+    let story = Story::new();
+    let keeper = story.keeper();
+    let keys = keeper.keys_of("alice").unwrap();
+    let begun = keeper.begin_erasure(&keys, ErasureReason::Request, None).unwrap();
+    for _ in 0..2 {
+        let report = story.check(true);
+        assert_eq!(report.verdict, Verdict::Ok, "{:#?}", report.faults);
+        let kinds: Vec<FindingKind> = report.findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, [FindingKind::ErasureUnrecorded]);
+        keeper.destroy(&begun[0]).unwrap();
+    }
+    keeper.recorded(&begun[0]).unwrap();
+    one(&story.check(true), FaultKind::DisclosureMissing, story.alice);
 }
 
 #[test]

@@ -59,14 +59,20 @@ pub enum Opened {
 /// A place in the ledger.
 #[derive(Debug, Clone)]
 struct At {
+    volume: u64,
     index: RecordIndex,
     stream: StreamId,
     sequence: Sequence,
 }
 
 impl At {
-    fn of(entry: &Entry<'_>) -> At {
-        At { index: entry.index, stream: entry.facts.stream.clone(), sequence: entry.facts.sequence }
+    fn of(entry: &Entry<'_>, volume: u64) -> At {
+        At { volume, index: entry.index, stream: entry.facts.stream.clone(), sequence: entry.facts.sequence }
+    }
+
+    /// The index, in volumes after the first with the volume before it.
+    fn place(&self) -> String {
+        if self.volume == 1 { self.index.to_string() } else { format!("{}/{}", self.volume, self.index) }
     }
 
     fn fault(&self, kind: FaultKind, reason: impl Into<String>) -> Fault {
@@ -111,7 +117,7 @@ impl Privacy {
 
     pub(crate) fn record(&mut self, entry: &Entry<'_>, context: &mut Context<'_, '_>) {
         if let Detail::Erased(erased) = &entry.facts.detail {
-            self.erased(entry, erased);
+            self.erased(entry, erased, context.volume);
         }
         for (place, reference) in entry.facts.references.iter().flat_map(|references| references.iter()) {
             match reference {
@@ -125,10 +131,10 @@ impl Privacy {
         }
     }
 
-    fn erased(&mut self, entry: &Entry<'_>, erased: &PrivacyErased) {
+    fn erased(&mut self, entry: &Entry<'_>, erased: &PrivacyErased, volume: u64) {
         for key in &erased.keys {
             // A second record for a key says nothing new: an interrupted erasure may be recorded twice.
-            self.keys.entry(*key).or_default().erased.get_or_insert_with(|| (At::of(entry), erased.reason));
+            self.keys.entry(*key).or_default().erased.get_or_insert_with(|| (At::of(entry, volume), erased.reason));
         }
     }
 
@@ -136,7 +142,8 @@ impl Privacy {
     fn used(&mut self, entry: &Entry<'_>, key: KeyId, context: &mut Context<'_, '_>) -> &mut Key {
         let state = self.keys.entry(key).or_default();
         if let Some((at, _)) = &state.erased {
-            let reason = format!("it refers to something under key {key}, which record {} says is destroyed", at.index);
+            let reason =
+                format!("it refers to something under key {key}, which record {} says is destroyed", at.place());
             context.found.finding(FindingKind::ErasedKeyUsed, Some(entry.index), &entry.facts.stream, reason);
         }
         state
@@ -158,7 +165,7 @@ impl Privacy {
             }
             Opened::Absent => {
                 let key = self.keys.entry(commitment.key).or_default();
-                key.absent.get_or_insert_with(|| (0, At::of(entry))).0 += 1;
+                key.absent.get_or_insert_with(|| (0, At::of(entry, context.volume))).0 += 1;
             }
             Opened::Unreadable(reason) => {
                 self.unreadable.get_or_insert(reason);
@@ -170,13 +177,14 @@ impl Privacy {
         match self.blobs.get(&reference.digest) {
             None => {
                 self.used(entry, reference.key, context).blobs += 1;
-                let blob = Blob { reference: reference.clone(), at: At::of(entry) };
+                let blob = Blob { reference: reference.clone(), at: At::of(entry, context.volume) };
                 self.blobs.insert(reference.digest, blob);
             }
             Some(first) if first.reference != *reference => {
                 let reason = format!(
                     "it names another key or size for blob {} than record {}",
-                    reference.digest, first.at.index
+                    reference.digest,
+                    first.at.place()
                 );
                 context.found.fault(entry.fault(FaultKind::BlobReference, reason));
             }
@@ -187,6 +195,7 @@ impl Privacy {
     /// The end of all volumes: whether what was referred to is there. `root`: the ledger's root, where blobs of all volumes lie. Returns the
     /// files below `blobs/` that no record refers to.
     pub(crate) fn end(&mut self, root: &Source, found: &mut Found) -> Vec<String> {
+        let newest = found.volume;
         let mut states = BlobsReport::default();
         for blob in self.blobs.values() {
             let erased = self.keys.get(&blob.reference.key).and_then(|key| key.erased.as_ref());
@@ -202,14 +211,17 @@ impl Privacy {
                         FaultKind::BlobWrong => states.wrong += 1,
                         _ => {}
                     }
+                    found.at_root(blob.at.volume);
                     found.fault(fault);
                 }
             }
         }
+        found.at_root(newest);
         let unreferenced = self.unreferenced(root, found);
         states.unreferenced = unreferenced.len() as u64;
         self.blob_states = states;
         self.end_of_vault(found);
+        found.at_root(newest);
         unreferenced
     }
 
@@ -251,6 +263,7 @@ impl Privacy {
                     Ok(false) => {}
                     Ok(true) => {
                         let reason = format!("it says that key {id} is destroyed, and the vault has it");
+                        found.at_root(at.volume);
                         found.fault(at.fault(FaultKind::KeyNotErased, reason));
                     }
                     Err(reason) => {
@@ -266,6 +279,7 @@ impl Privacy {
                         "the vault cannot open {} under key {id}, and no record says that it was erased",
                         crate::render::count(*count, "commitment")
                     );
+                    found.at_root(at.volume);
                     found.fault(at.fault(FaultKind::DisclosureMissing, reason));
                 }
                 (None, None) => {}
@@ -280,12 +294,12 @@ impl Privacy {
         let erased = self.keys.iter().filter_map(|(id, key)| {
             let (at, reason) = key.erased.as_ref()?;
             let (commitments, blobs) = (key.commitments, key.blobs);
-            Some(ErasedKeyReport { key: *id, index: at.index, reason: *reason, commitments, blobs })
+            Some(ErasedKeyReport { key: *id, volume: at.volume, index: at.index, reason: *reason, commitments, blobs })
         });
         let mut erased: Vec<ErasedKeyReport> = erased.collect();
         let erased_commitments = erased.iter().map(|erased| erased.commitments).sum();
         // In the order of their records; the newest are the ones that are asked for.
-        erased.sort_by_key(|erased| std::cmp::Reverse((erased.index, erased.key)));
+        erased.sort_by_key(|erased| std::cmp::Reverse((erased.volume, erased.index, erased.key)));
         let erased_omitted = erased.len().saturating_sub(ERASED_KEYS_MAX) as u64;
         erased.truncate(ERASED_KEYS_MAX);
         erased.reverse();
