@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cairn_ledger::local::{Erased, LocalError, LocalLedger};
 use cairn_ledger::random::SystemRandom;
@@ -17,9 +16,6 @@ use serde_json::json;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::say;
-
-/// How long a checkpoint is waited for that covers the record.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -62,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let values = count(&vault, &keys).map_err(|error| failed(error.into()))?;
     let reason = if arguments.whose.expired { ErasureReason::Expired } else { ErasureReason::Request };
     erased.extend(ledger.erase(&vault, &keys, reason, arguments.ticket.as_deref()).map_err(failed)?);
-    let blobs = ledger.remove_erased_blobs(&arguments.ledger, &erased, PATIENCE).map_err(failed)?;
+    let blobs = ledger.remove_erased_blobs(&arguments.ledger, &erased).map_err(failed)?;
     ledger.close();
     say_erased(arguments, &erased, values, blobs);
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! Erasing in a ledger by itself: the vault destroys keys, the control stream says so.
 //!
 //! Keys go first and the record follows ([`crate::vault::Vault::destroy`] has the order); what was interrupted is finished by the next
-//! call. The encrypted bytes of blobs are removed last, once a checkpoint covers the record: until then a missing blob would be
+//! call. The encrypted bytes of blobs are removed last, when a checkpoint covers the record: until then a missing blob would be
 //! unexplained, and after it nobody can read them anyway.
 
 use std::collections::BTreeSet;
@@ -18,6 +18,9 @@ use crate::beside::beside;
 use crate::blob;
 use crate::vault::{Erasure, VAULT_SUFFIX, Vault, VaultError};
 use crate::volume::Place;
+
+/// How long a checkpoint is waited for that covers the record of an erasure. Without it the next start finishes what is left.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keys that are destroyed, and the record that says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +92,9 @@ impl LocalLedger {
             Some(place) => place,
             None => single(control.append(vec![erasure.draft()])?).place,
         };
+        // Only then is it forgotten here: until a checkpoint covers the record, whoever reads the ledger does not see it, and whoever
+        // reads the vault must see why values are gone.
+        control.finish(PATIENCE)?;
         vault.recorded(erasure)?;
         Ok(Erased { keys: erasure.keys().to_vec(), reason: erasure.reason(), place, resumed })
     }
@@ -113,13 +119,12 @@ impl LocalLedger {
         Ok(single(self.control()?.append(vec![Draft::new(&disclosed)])?))
     }
 
-    /// Waits until a checkpoint covers the erasures, and removes the encrypted bytes of the blobs under their keys from the ledger at
-    /// `path`. Returns how many.
+    /// Removes the encrypted bytes of the blobs under erased keys from the ledger at `path`. Returns how many. A checkpoint covers
+    /// the erasures' records already.
     ///
     /// # Errors
-    /// [`LocalError::NotPublished`]; a file cannot be removed: nothing is wrong then, but that it is still there.
-    pub fn remove_erased_blobs(&self, path: &Path, erased: &[Erased], patience: Duration) -> Result<u64, LocalError> {
-        self.control()?.finish(patience)?;
+    /// A file cannot be removed: nothing is wrong then, but that it is still there.
+    pub fn remove_erased_blobs(&self, path: &Path, erased: &[Erased]) -> Result<u64, LocalError> {
         let keys: BTreeSet<KeyId> = erased.iter().flat_map(|erased| erased.keys.iter().copied()).collect();
         if keys.is_empty() { Ok(0) } else { Ok(blob::remove_under(path, &keys)?) }
     }

@@ -306,7 +306,7 @@ fn erasing_takes_the_blobs_along_once_a_checkpoint_says_so() {
     let reason = cairn_schemas::data::ErasureReason::Request;
     let erased = ledger.erase(&vault, &keys, reason, None).unwrap();
     assert_eq!((erased.len(), &erased[0].keys), (1, &keys));
-    assert_eq!(ledger.remove_erased_blobs(&path, &erased, PATIENCE).unwrap(), 1);
+    assert_eq!(ledger.remove_erased_blobs(&path, &erased).unwrap(), 1);
     assert!(matches!(
         ledger.erase(&vault, &keys, reason, None),
         Err(LocalError::Vault(crate::vault::VaultError::NoKey { .. }))

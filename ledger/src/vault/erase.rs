@@ -9,7 +9,8 @@
 //!    copy of the vault.
 //! 3. The caller appends `privacy.erased` and waits until it is durable. Never before 2: a record that is there says what is true.
 //!    A crash between leaves values that are gone and no record yet; the next start makes it.
-//! 4. `erasing/<id>` is removed. A crash before that makes the next start look whether the record is there already
+//! 4. Once a published checkpoint covers the record, `erasing/<id>` is removed: until then whoever reads the vault beside the published
+//!    ledger sees why values are gone. A crash before that makes the next start look whether the record is there already
 //!    ([`Erasure::foreignid`]), and at worst say the same twice.
 //!
 //! Overwriting is for disks that write in place. A file system that copies on write, or a flash disk, may keep the old bytes for a
@@ -171,7 +172,7 @@ impl Vault {
         disk.sync_folder(super::DISCLOSURES).map_err(failed("sync", super::DISCLOSURES))
     }
 
-    /// Forgets an erasure whose record is durable.
+    /// Forgets an erasure whose record a published checkpoint covers.
     ///
     /// # Errors
     /// Those of writing: then the next start finds it once more.
