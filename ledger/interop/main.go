@@ -1,11 +1,11 @@
 // Checks a Cairn ledger with golang.org/x/mod/sumdb and github.com/transparency-dev/formats: other implementations, by other
 // people, of signed notes, RFC 6962 trees and tlog-proofs.
 //
-//	go run . LEDGER VKEY
+//	go run . LEDGER VKEY [PROOFS]
 //
 // It verifies the checkpoint's signature, computes the root from the records in the entry bundles, compares every stored hash tile
 // with hashes of its own, does the same for every retained checkpoint, and checks each release's .tlog-proof against the record
-// beside it. Exit 0: all holds. 1: something does not, and standard error says what.
+// beside it, and what Cairn proved of the ledger, where ledger/examples/sizes.rs wrote PROOFS. Exit 0: all holds. 1: something does not, and standard error says what.
 package main
 
 import (
@@ -23,8 +23,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fail("usage: go run . LEDGER VKEY")
+	if len(os.Args) != 3 && len(os.Args) != 4 {
+		fail("usage: go run . LEDGER VKEY [PROOFS]")
 	}
 	ledger, vkey := os.Args[1], os.Args[2]
 	verifier, err := note.NewVerifier(vkey)
@@ -37,7 +37,12 @@ func main() {
 	tiles := hashTiles(ledger, size, hashes)
 	retained := checkpoints(ledger, size, verifiers, hashes)
 	proofs := releases(ledger, verifiers, hashes)
-	fmt.Printf("root of %d records, %d hash tiles, %d retained checkpoints, %d release proofs\n", size, tiles, retained, proofs)
+	fmt.Printf("root of %d records, %d hash tiles, %d retained checkpoints, %d release proofs", size, tiles, retained, proofs)
+	if len(os.Args) == 4 {
+		included, consistent := proved(os.Args[3], verifiers, hashes)
+		fmt.Printf(", %d proofs of inclusion, %d of consistency", included, consistent)
+	}
+	fmt.Println()
 }
 
 // open checks a checkpoint's signature and returns its size and root.
@@ -157,18 +162,54 @@ func releases(ledger string, verifiers note.Verifiers, hashes stored) int {
 	folders, err := filepath.Glob(filepath.Join(ledger, "releases", "*"))
 	check(err, "releases")
 	for _, folder := range folders {
-		var parsed proof.TLogProof
-		check(parsed.Unmarshal(read(filepath.Join(folder, "release.tlog-proof"))), folder)
-		size, root := open(parsed.Checkpoint, verifiers, folder)
-		sameRoot(folder, size, root, hashes)
-		var path tlog.RecordProof
-		for _, hash := range parsed.Hashes {
-			path = append(path, tlog.Hash(hash))
-		}
-		leaf := tlog.RecordHash(read(filepath.Join(folder, "record.json")))
-		check(tlog.CheckRecord(path, size, root, int64(parsed.Index), leaf), folder+": the proof of record.json")
+		included(filepath.Join(folder, "release.tlog-proof"), filepath.Join(folder, "record.json"), verifiers, hashes)
 	}
 	return len(folders)
+}
+
+// included checks a tlog-proof of a record against the tree.
+func included(file, record string, verifiers note.Verifiers, hashes stored) {
+	var parsed proof.TLogProof
+	check(parsed.Unmarshal(read(file)), file)
+	size, root := open(parsed.Checkpoint, verifiers, file)
+	sameRoot(file, size, root, hashes)
+	var path tlog.RecordProof
+	for _, hash := range parsed.Hashes {
+		path = append(path, tlog.Hash(hash))
+	}
+	leaf := tlog.RecordHash(read(record))
+	what := fmt.Sprintf("%s: the proof of %s", file, filepath.Base(record))
+	check(tlog.CheckRecord(path, size, root, int64(parsed.Index), leaf), what)
+}
+
+// proved checks INDEX.tlog-proof, with INDEX.record beside it, and OLD-NEW.consistency, with a hash in base64 on each line.
+func proved(folder string, verifiers note.Verifiers, hashes stored) (int, int) {
+	inclusions, err := filepath.Glob(filepath.Join(folder, "*.tlog-proof"))
+	check(err, folder)
+	for _, file := range inclusions {
+		included(file, strings.TrimSuffix(file, ".tlog-proof")+".record", verifiers, hashes)
+	}
+	consistencies, err := filepath.Glob(filepath.Join(folder, "*.consistency"))
+	check(err, folder)
+	for _, file := range consistencies {
+		var older, newer int64
+		_, err := fmt.Sscanf(filepath.Base(file), "%d-%d.consistency", &older, &newer)
+		check(err, file)
+		var path tlog.TreeProof
+		for _, line := range strings.Fields(string(read(file))) {
+			hash, err := tlog.ParseHash(line)
+			check(err, file)
+			path = append(path, hash)
+		}
+		check(tlog.CheckTree(path, newer, rootOf(newer, hashes), older, rootOf(older, hashes)), file)
+	}
+	return len(inclusions), len(consistencies)
+}
+
+func rootOf(size int64, hashes stored) tlog.Hash {
+	root, err := tlog.TreeHash(size, hashes)
+	check(err, "the tree hash")
+	return root
 }
 
 func read(name string) []byte {
