@@ -239,7 +239,7 @@ fn a_value_is_kept_before_its_record_wherever_an_append_is_killed() {
     std::fs::write(template.root.join("files/report"), "everything about alice").unwrap();
     let input = template.root.join("lines");
     std::fs::write(&input, lines().map(|line| format!("{line}\n")).concat()).unwrap();
-    let (mut killed, mut partly) = (0, 0);
+    let mut killed = 0;
     for calls in ["pwrite64", "fdatasync", "fsync", "rename,renameat,renameat2"] {
         for number in 1..200 {
             let place = template.copy();
@@ -253,17 +253,14 @@ fn a_value_is_kept_before_its_record_wherever_an_append_is_killed() {
             }
             killed += 1;
             // The same lines again: whatever was taken is a repeat, and the rest is taken.
-            let before: Value =
-                serde_json::from_str(&good(&cairn(&["verify", &place.path("ledger"), "--json"]))).unwrap();
             good(&place.append(&lines()));
             let report = place.verified();
             assert_eq!(report["privacy"]["commitments"], 2, "killed at {calls} number {number}");
             assert_eq!(report["privacy"]["vault"]["opened"], 2, "killed at {calls} number {number}");
             assert_eq!(report["privacy"]["blobs"]["present"], 1, "killed at {calls} number {number}");
-            partly += u64::from(before["privacy"]["commitments"] != 0);
         }
     }
-    println!("killed {killed} times, {partly} of them with records published");
+    println!("killed {killed} times");
     assert!(killed > 10, "{killed}");
 }
 
