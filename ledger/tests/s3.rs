@@ -12,10 +12,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::types::ObjectLockMode;
+use cairn_ledger::checkpoint::Checkpoint;
+use cairn_ledger::dir::LedgerDir;
 use cairn_ledger::head;
+use cairn_ledger::mirror::{Source, mirror};
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::producer::Chain;
-use cairn_ledger::writer::{Address, AppendError, Ledger, OpenError};
+use cairn_ledger::tree::Frontier;
+use cairn_ledger::writer::{Address, AppendError, Ledger, OpenError, Rotation};
 use cairn_schemas::data::{GitRefused, LedgerOpened, StreamOpened};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{CommitId, RecordIndex, Sequence, StreamId, TreeSize};
@@ -457,4 +461,103 @@ fn check_requests(heads: &[String]) {
         assert!(!never_changes || has("if-none-match"), "{head}");
     }
     assert!(puts > 50 && locked > 5 && swaps > 5, "{puts} {locked} {swaps}");
+}
+
+/// Checks what a mirror's checkpoint covers, from its bytes.
+fn check_mirror(dir: &std::path::Path) -> u64 {
+    let dir = LedgerDir::open(dir).unwrap();
+    let keys = [signer().verifier().clone()];
+    let checkpoint = Checkpoint::verify(&dir.checkpoint_bytes().unwrap(), "bucket/1", &keys).unwrap();
+    let mut tree = Frontier::new();
+    for record in dir.records(0..u64::MAX, checkpoint.size) {
+        tree.push(Digest::leaf(&record.unwrap().1));
+    }
+    assert_eq!((tree.size(), tree.root()), (checkpoint.size, checkpoint.root));
+    checkpoint.size.0
+}
+
+#[test]
+fn a_mirror_tells_what_was_hidden() {
+    if role("a_mirror_tells_what_was_hidden").is_none() {
+        return;
+    }
+    make_bucket("mirrored");
+    let ledger = create(&address("mirrored"));
+    let mut producer = Producer::new(&ledger, 1);
+    let (folder, source) = (tempfile::tempdir().unwrap(), "s3://mirrored/ledger".parse::<Source>().unwrap());
+    let copy = folder.path().join("mirror");
+    for size in [40_u64, 300] {
+        while ledger.size().0 < size {
+            producer.append(&ledger).unwrap();
+        }
+        assert!(ledger.wait_published(TreeSize(size), SOON));
+        // While the ledger is written.
+        let mirrored = mirror(&source, &copy, &|_, _| {}).unwrap();
+        assert!(mirrored.is_whole() && check_mirror(&copy) >= size, "{mirrored:?}");
+    }
+    ledger.put_file("releases/1/content.tar", b"tar".to_vec()).unwrap();
+    ledger.put_file("releases/1/content.tar", b"tar".to_vec()).unwrap();
+    assert!(ledger.put_file("releases/1/content.tar", b"another".to_vec()).is_err());
+    assert!(ledger.put_file("tile/0/000", b"".to_vec()).is_err());
+    ledger.close();
+
+    let lines = |key: &str| {
+        let text = std::fs::read_to_string(copy.join("versions.jsonl")).unwrap();
+        let start = format!(r#"{{"key":"{key}","#);
+        text.lines().filter(|line| line.starts_with(&start)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = lines("tile/0/000");
+    assert_eq!(before.len(), 1, "{before:?}");
+    assert!(before[0].contains(r#""retention_mode":"COMPLIANCE","retain_until":"20"#), "{before:?}");
+    let digest = Digest::sha256(&std::fs::read(copy.join("tile/0/000")).unwrap());
+    assert!(before[0].contains(&format!(r#""sha256":"{digest}""#)), "{before:?}");
+    // Somebody who may not remove a locked version hides it, and puts another object in its place.
+    run(async {
+        let s3 = s3().await;
+        s3.delete_object().bucket("mirrored").key("ledger/tile/0/000").send().await.unwrap();
+        let other = aws_sdk_s3::primitives::ByteStream::from(vec![7; 8192]);
+        let put = s3.put_object().bucket("mirrored").key("ledger/tile/0/000").if_none_match("*").body(other);
+        put.send().await.unwrap();
+        s3.delete_object().bucket("mirrored").key("ledger/tile/entries/000").send().await.unwrap();
+    });
+    let mirrored = mirror(&source, &copy, &|_, _| {}).unwrap();
+    assert_eq!(mirrored.missing, ["tile/entries/000"]);
+    let after = lines("tile/0/000");
+    assert_eq!(after.len(), 3, "{after:?}");
+    assert!(after.iter().any(|line| line.contains(r#""delete_marker":true"#)), "{after:?}");
+    assert!(lines("tile/entries/000")[0].contains(r#""is_latest":true,"delete_marker":true"#));
+    // The mirror keeps what it had.
+    assert_eq!(Digest::sha256(&std::fs::read(copy.join("tile/0/000")).unwrap()), digest);
+    assert_eq!(std::fs::read(copy.join("releases/1/content.tar")).unwrap(), b"tar");
+    assert!(!copy.join("writer").exists() && !copy.join("staging").exists());
+    assert!(check_mirror(&copy) >= 300);
+}
+
+#[test]
+fn a_volume_follows_another_in_a_bucket() {
+    if role("a_volume_follows_another_in_a_bucket").is_none() {
+        return;
+    }
+    make_bucket("rotated");
+    let address = address("rotated");
+    let ledger = create(&address);
+    let mut producer = Producer::new(&ledger, 1);
+    for _ in 0..20 {
+        producer.append(&ledger).unwrap();
+    }
+    assert_eq!(ledger.rotate(Rotation::default()).unwrap(), 2);
+    for _ in 0..20 {
+        producer.append(&ledger).unwrap();
+    }
+    ledger.close();
+    let ledger = open(&address).unwrap();
+    assert_eq!((ledger.volume(), ledger.origin()), (2, "bucket/2".to_owned()));
+    let mut again = Producer::new(&ledger, 1);
+    assert_eq!(again.chain.next(), producer.chain.next());
+    again.append(&ledger).unwrap();
+    ledger.close();
+    let copy = tempfile::tempdir().unwrap();
+    let mirrored = mirror(&"s3://rotated/ledger".parse().unwrap(), copy.path(), &|_, _| {}).unwrap();
+    assert!(mirrored.is_whole() && mirrored.volumes.len() == 2, "{mirrored:?}");
+    assert!(copy.path().join("volume/2/checkpoint").is_file());
 }
