@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         return Err(Failure::unknown(format!("{shown}: no witness has a URL")).hint("witness <name> <vkey> <url>"));
     }
     let prove = |old: TreeSize, new: TreeSize| {
-        let tiles = TileHashes::new(new, |tile| dir.hashes(tile).map_err(|error| chain(&error)));
+        let tiles = TileHashes::new(new, |tile| dir.hashes(tile));
         consistency_proof(old, new, &tiles).map_err(|error| chain(&error))
     };
     let now = CosignTime(SystemClock.now().nanos() / 1_000_000_000);
