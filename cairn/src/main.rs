@@ -9,6 +9,8 @@ mod author;
 mod clock;
 mod failure;
 #[cfg(feature = "full")]
+mod key;
+#[cfg(feature = "full")]
 mod ledger;
 mod progress;
 #[cfg(feature = "full")]
@@ -56,6 +58,10 @@ enum Command {
     #[cfg(feature = "full")]
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Work with a ledger's keys
+    #[cfg(feature = "full")]
+    #[command(subcommand)]
+    Key(key::Command),
     /// Verify a ledger, offline
     Verify(verify::Arguments),
 }
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         Command::Rules(command) => rules::run(&command),
         #[cfg(feature = "full")]
         Command::Ledger(command) => ledger::run(&command),
+        #[cfg(feature = "full")]
+        Command::Key(command) => key::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     done.unwrap_or_else(|failure: Failure| failure.report())

@@ -67,7 +67,10 @@ fn the_cosignature_meets_the_policy() {
     let lines = [example("cosignature").to_owned()];
     let note = crate::cosignature::with_lines(example("checkpoint").as_bytes(), &lines).unwrap();
     let (checkpoint, evaluation) = policy.check(&note, "ledger.example/1", &[key]).unwrap();
-    assert_eq!((checkpoint.size, evaluation.cosigned), (TreeSize(5), vec![(0, crate::cosignature::CosignTime(1_679_315_147))]));
+    assert_eq!(
+        (checkpoint.size, evaluation.cosigned),
+        (TreeSize(5), vec![(0, crate::cosignature::CosignTime(1_679_315_147))])
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `root.key` | Ed25519, the private key text of the Go note tools, named `<ledger>/root`. Needed for rotation only: move it off the machine |
 //! | `ledger.key` | the same form, named `<ledger>/<volume>`: signs checkpoints |
+//! | `ledger-next.key` | the key that is about to take its place, while keys are changed |
+//! | `ledger-<key id>.key` | keys that were in force before |
 //! | `release.key` | P-256, PKCS#8 PEM: signs releases |
 //! | `control.key` | Ed25519 seed, hexadecimal: signs the control stream's heads |
 //! | `local/<name>.key` | Ed25519 seed, hexadecimal: signs the heads of the local producer of that name |
@@ -24,6 +26,10 @@ use crate::beside::{beside, resolve};
 use crate::files::{self, DiskError, Readers};
 use crate::note::NoteSigner;
 use crate::random::Random;
+
+mod rotation;
+
+pub use rotation::NEXT_LEDGER_FILE;
 
 /// The root key's file.
 pub const ROOT_FILE: &str = "root.key";

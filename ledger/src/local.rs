@@ -338,7 +338,8 @@ fn holds_ledger(path: &Path) -> Result<bool, DiskError> {
 fn chain_from(ledger: &Ledger, stream: &StreamId, clock: &dyn Clock) -> Chain {
     let Some(at) = ledger.position(stream) else { return Chain::new(stream.clone()) };
     let last = at.place.and_then(|place| ledger.read_from(place, 1).ok()).and_then(|mut entries| entries.pop());
-    let is_head = last.and_then(|(_, bytes)| read_back(&bytes)).is_some_and(|record| record.kind == RecordType::StreamHead);
+    let is_head =
+        last.and_then(|(_, bytes)| read_back(&bytes)).is_some_and(|record| record.kind == RecordType::StreamHead);
     Chain::resume(stream.clone(), at.sequence.next(), at.leaf, u64::from(!is_head), clock.now())
 }
 

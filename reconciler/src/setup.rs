@@ -28,6 +28,7 @@ use cairn_schemas::types::{NodeKind, RecordType};
 use cairn_schemas::wire::{JoinToken, Pins};
 
 pub use error::SetupError;
+pub use fleet::replace_ledger_key;
 pub use keys::Keys;
 
 use crate::control::Control;

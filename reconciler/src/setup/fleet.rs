@@ -46,6 +46,28 @@ pub(super) fn write(path: &Path, fleet: &Fleet) -> Result<(), SetupError> {
     Ok(durable::write(path, text(fleet).as_bytes(), Readers::Everybody)?)
 }
 
+/// Writes another ledger key into the file, durable on return, and leaves everything else of it as its owner wrote it: the line
+/// `ledger:` below `keys:` is replaced.
+///
+/// # Errors
+/// Any [`SetupError`]: the file is as it was.
+pub fn replace_ledger_key(path: &Path, vkey: &str) -> Result<(), SetupError> {
+    let missing = || SetupError::BrokenFleet { path: path.to_owned(), reason: "it is not there".to_owned() };
+    let fleet = read(path)?.ok_or_else(missing)?;
+    if fleet.keys.ledger == vkey {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| DiskError::of("read", path)(error))?;
+    let replaced = text.replacen(&fleet.keys.ledger, vkey, 1);
+    let check: Fleet = serde_saphyr::from_str(&replaced)
+        .map_err(|error| SetupError::BrokenFleet { path: path.to_owned(), reason: first_line(&error) })?;
+    if check.keys.ledger != vkey {
+        let reason = format!("put {vkey} in the place of its ledger key by hand");
+        return Err(SetupError::BrokenFleet { path: path.to_owned(), reason });
+    }
+    Ok(durable::write(path, replaced.as_bytes(), Readers::Everybody)?)
+}
+
 fn text(fleet: &Fleet) -> String {
     // A JSON string is a YAML double-quoted string.
     let quoted = |text: &str| serde_json::Value::String(text.to_owned()).to_string();
