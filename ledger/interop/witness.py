@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Drives witnesses of others with Cairn's client, and Cairn's witness with others' client.
 
-usage: witness.py CAIRN WORK        (pip install aics-tlog aics-witness, Python 3.12 or newer)
-CAIRN is the binary, WORK a folder for what is made; it must not exist. Exit 0: all holds. 1: something does not, and standard error
-says what.
+usage: witness.py CAIRN WORK [--spoil]        (pip install aics-tlog aics-witness, Python 3.12 or newer)
+CAIRN is the binary, WORK a folder for what is made; it must not exist. --spoil changes one byte of what came back, so that it must be
+refused. Exit 0: all holds. 1: something does not, and standard error says what.
 
 1. `cairn ledger append` makes a ledger; `cairn ledger cosign` has each of its checkpoints cosigned by a running aics-witness and by
    a running `cairn ledger witness`; aics-tlog checks both cosignatures.
@@ -87,7 +87,7 @@ def request(ledger, key, old):
     return f"old {old}\n{lines}\n".encode() + (ledger / "checkpoint").read_bytes()
 
 
-def main(cairn, work):
+def main(cairn, work, spoil=False):
     cairn, work = pathlib.Path(cairn).resolve(), pathlib.Path(work)
     work.mkdir(parents=True)
     ledger = work / "ledger"
@@ -116,7 +116,7 @@ def main(cairn, work):
     try:
         what = json.loads(ours.stdout.readline())
         wait_for(f"http://127.0.0.1:{AICS_PORT}/")
-        drive(cairn, work, ledger, key, aics_vkey, what)
+        drive(cairn, work, ledger, key, aics_vkey, what, spoil)
         ours.send_signal(signal.SIGTERM)
         if ours.wait(10) != 0:
             fail(f"cairn ledger witness ended with {ours.returncode} when it was told to stop")
@@ -135,7 +135,7 @@ def find_vkey(report):
     return report if is_one else None
 
 
-def drive(cairn, work, ledger, key, aics_vkey, what):
+def drive(cairn, work, ledger, key, aics_vkey, what, spoil):
     witnesses = [("aics", aics_vkey, AICS_PORT)] + [(f"ours{n}", k, OURS_PORT) for n, k in enumerate(what["keys"])]
     policy = work / "policy"
     policy.write_text(
@@ -149,6 +149,12 @@ def drive(cairn, work, ledger, key, aics_vkey, what):
             append(cairn, ledger, opened(ledger, key).size, count)
         size = opened(ledger, key).size
         answer = json.loads(run(cairn, "ledger", "cosign", ledger, "--policy", policy, "--json"))
+        if spoil:
+            # In the signature of aics-witness, whose line is behind the log's own.
+            lines = answer["checkpoint"].splitlines(keepends=True)
+            at = next(n for n, line in enumerate(lines) if " aics.example/w " in line)
+            lines[at] = lines[at][:-12] + ("B" if lines[at][-12] == "A" else "A") + lines[at][-11:]
+            answer["checkpoint"] = "".join(lines)
         note = aics_tlog.parse_note(answer["checkpoint"].encode())
         keys = [aics_tlog.parse_vkey(vkey) for _, vkey, _ in witnesses[:2]]
         result = aics_tlog.verify_checkpoint(note, key, keys, 2, expected_origin=key.name, max_age_seconds=300)
@@ -206,6 +212,6 @@ def drive(cairn, work, ledger, key, aics_vkey, what):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4) or sys.argv[3:] not in ([], ["--spoil"]):
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main(*sys.argv[1:3], spoil=len(sys.argv) == 4)
