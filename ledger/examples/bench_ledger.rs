@@ -5,8 +5,10 @@
 //! bench_ledger FOLDER publish CALLERS AT_ONCE SECONDS  each caller also waits for a checkpoint that covers its records
 //! bench_ledger FOLDER raw CALLERS LEN SECONDS          appends of LEN bytes that are no records: log, tiles and checkpoints alone;
 //!                                                      with the feature `bench` only
+//! bench_ledger ADDRESS http NODE CALLERS SECONDS       appends of one record over HTTP, on as many kept connections, by the node whose
+//!                                                      folder this is
 //! bench_ledger FOLDER limits                           what this machine does at best: preallocated fdatasync, SHA-256
-//! bench_ledger FOLDER recover RECORDS                  opens a ledger whose log holds so many records that are in no tile
+//! bench_ledger FOLDER recover RECORDS                  opens a ledger whose log holds so many records that are in no tile; `bench` only
 //! bench_ledger FOLDER make RECORDS                     leaves a ledger of so many records, its streams signed
 //! ```
 //!
@@ -20,7 +22,10 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+#[cfg(feature = "bench")]
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,10 +71,13 @@ fn main() -> Result<()> {
             raw(Path::new(folder), callers.parse()?, len.parse()?, seconds.parse()?)
         }
         [folder, "limits"] => limits(Path::new(folder)),
+        #[cfg(feature = "bench")]
         [folder, "recover", records] => recover(Path::new(folder), records),
+        [url, "http", node, callers, seconds] => http(url, Path::new(node), callers.parse()?, seconds.parse()?),
         [folder, "make", records] => make(Path::new(folder), records.parse()?),
+        #[cfg(feature = "bench")]
         [folder, "leave", records] => leave(Path::new(folder), records.parse()?),
-        _ => Err("usage: bench_ledger FOLDER append|publish CALLERS AT_ONCE SECONDS | recover|make RECORDS".into()),
+        _ => Err("usage: in the first lines of ledger/examples/bench_ledger.rs".into()),
     }
 }
 
@@ -427,6 +435,118 @@ fn raw(folder: &Path, callers: usize, len: usize, seconds: f64) -> Result<()> {
     Ok(())
 }
 
+/// What a node needs of its folder.
+struct Node {
+    id: NodeId,
+    key: SigningKey,
+    credential: String,
+}
+
+impl Node {
+    fn read(folder: &Path) -> Result<Node> {
+        let identity: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("identity.json"))?)?;
+        let text = |name: &str| identity[name].as_str().ok_or(format!("identity.json has no {name}"));
+        let digits = fs::read_to_string(folder.join("node.key"))?;
+        let mut seed = [0; 32];
+        hex::decode_to_slice(digits.trim(), &mut seed)?;
+        Ok(Node {
+            id: text("node")?.parse()?,
+            key: SigningKey::from_bytes(&seed),
+            credential: text("credential")?.to_owned(),
+        })
+    }
+}
+
+/// A kept connection that appends to one stream.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    head: String,
+}
+
+impl Connection {
+    fn open(address: &str, node: &Node, stream: &StreamId) -> Result<Connection> {
+        let connection = TcpStream::connect(address)?;
+        connection.set_nodelay(true)?;
+        let head = format!(
+            "POST /v1/nodes/streams/{stream} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ncontent-length: ",
+            node.credential
+        );
+        Ok(Connection { stream: BufReader::new(connection), head })
+    }
+
+    fn append(&mut self, record: &[u8]) -> Result<()> {
+        let mut request = format!("{}{}\r\n\r\n", self.head, record.len()).into_bytes();
+        request.extend_from_slice(record);
+        self.stream.get_mut().write_all(&request)?;
+        let (mut line, mut len) = (String::new(), 0);
+        self.stream.read_line(&mut line)?;
+        let taken = line.split(' ').nth(1) == Some("200");
+        while line != "\r\n" {
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                len = value.trim().parse()?;
+            }
+            line.clear();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err("the answer ends in its head".into());
+            }
+        }
+        let mut body = vec![0; len];
+        self.stream.read_exact(&mut body)?;
+        if taken { Ok(()) } else { Err(String::from_utf8_lossy(&body).into_owned().into()) }
+    }
+}
+
+fn http(address: &str, node: &Path, callers: usize, seconds: f64) -> Result<()> {
+    let node = Node::read(node)?;
+    let key = head::format_key(&node.key.verifying_key());
+    // Another sixteen bytes for each run, so that its streams are new.
+    let run = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_nanos())?;
+    let mut ready = Vec::new();
+    for number in 0..callers as u64 {
+        let mut random = [0; 16];
+        random[..8].copy_from_slice(&run.to_be_bytes());
+        random[8..].copy_from_slice(&number.to_be_bytes());
+        let mut chain = Chain::new(StreamId::new(&node.id, random));
+        let mut connection = Connection::open(address, &node, chain.stream())?;
+        let opening = StreamOpened { node: node.id.clone(), key: key.clone(), predecessor: None };
+        connection.append(&chain.seal(Draft::new(&opening), now())?.bytes)?;
+        ready.push((connection, Sensor::new(chain)?));
+    }
+    let over = AtomicBool::new(false);
+    let started = Instant::now();
+    let mut times: Vec<u64> = Vec::new();
+    std::thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = ready
+            .into_iter()
+            .map(|(mut connection, mut sensor)| {
+                let over = &over;
+                scope.spawn(move || -> Result<Vec<u64>> {
+                    let mut times = Vec::new();
+                    while !over.load(Ordering::Relaxed) {
+                        let record = sensor.seal();
+                        let asked = Instant::now();
+                        connection.append(record)?;
+                        times.push(u64::try_from(asked.elapsed().as_nanos())?);
+                    }
+                    Ok(times)
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        over.store(true, Ordering::Relaxed);
+        for thread in threads {
+            times.extend(thread.join().map_err(|_| "a caller panicked")??);
+        }
+        Ok(())
+    })?;
+    say("records", times.len() as f64);
+    say("per_second", times.len() as f64 / started.elapsed().as_secs_f64());
+    quantiles("append", times);
+    Ok(())
+}
+
 /// How long each of the two is measured.
 const LIMIT_ROUND: Duration = Duration::from_millis(500);
 
@@ -504,50 +624,26 @@ fn make(folder: &Path, records: u64) -> Result<()> {
     Ok(())
 }
 
-/// Copies a folder.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?
-        } else {
-            fs::copy(entry.path(), target).map(drop)?
-        }
-    }
-    Ok(())
-}
-
-/// What is published, and not the log.
-const PUBLISHED: [&str; 3] = ["checkpoint", "checkpoints", "tile"];
-
-fn early(folder: &Path) -> PathBuf {
-    folder.with_extension("early")
-}
-
-/// Leaves a ledger as a crash does: the process ends, nothing is closed. Beside it what was published when it had one record.
+/// Leaves a ledger as a crash does: the process ends, nothing is closed. All of its records are in the log and in no tile, which the writer
+/// would never let come to be: it takes no more appends when [`cairn_ledger::writer::LAG_BYTES_MAX`] bytes wait to be published.
+#[cfg(feature = "bench")]
 fn leave(folder: &Path, records: u64) -> Result<()> {
     let mut made = Made::create(folder)?;
-    // Record 0 is published when `create` returns; the records of set-up may be, and follow from the log like all others.
-    copy(folder, &early(folder))?;
     let mut sensor = made.join(0)?;
-    fill(&made.ledger, &mut sensor, records)?;
+    if !made.ledger.wait_published(made.ledger.size(), Duration::from_secs(60)) {
+        return Err("no checkpoint within a minute".into());
+    }
+    made.ledger.hold_publishing();
+    let published = made.ledger.size().0;
+    fill(&made.ledger, &mut sensor, published + records)?;
     std::process::exit(0)
 }
 
+#[cfg(feature = "bench")]
 fn recover(folder: &Path, records: &str) -> Result<()> {
     let status = Command::new(std::env::current_exe()?).arg(folder).args(["leave", records]).status()?;
     if !status.success() {
         return Err(format!("the process that leaves a ledger behind: {status}").into());
-    }
-    // As if the machine had stopped before the first tile was written: everything comes out of the log.
-    let early = early(folder);
-    fs::remove_dir_all(folder.join("tile"))?;
-    fs::remove_dir_all(folder.join("checkpoints"))?;
-    for name in PUBLISHED {
-        let (from, to) = (early.join(name), folder.join(name));
-        if from.is_dir() { copy(&from, &to)? } else { fs::copy(from, to).map(drop)? }
     }
     let started = Instant::now();
     let ledger = Ledger::open(folder, signer()?, clock())?;

@@ -308,15 +308,10 @@ fn make_segment(disk: &dyn Disk, len: u64, temporary: String) -> Result<Blank, W
     }
 }
 
-/// Takes a segment whose records are all covered. It loses its name before it gets another header, so that no `.wal` file is ever found
-/// with a header that is not its own.
+/// Takes a segment whose records are all covered. That it loses its name need not survive a crash: what may be found under it later,
+/// with another segment's header, lies before one whose first record is covered, and nobody reads it.
 fn reuse_segment(disk: &dyn Disk, old: &str, temporary: String) -> Result<Blank, WalError> {
-    let file = (|| {
-        disk.rename(old, &temporary)?;
-        disk.sync_folder(WAL_FOLDER)?;
-        disk.open(&temporary)
-    })()
-    .map_err(fail("reuse", old))?;
+    let file = disk.rename(old, &temporary).and_then(|()| disk.open(&temporary)).map_err(fail("reuse", old))?;
     Ok((temporary, file))
 }
 

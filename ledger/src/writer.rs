@@ -381,6 +381,13 @@ impl Ledger {
         Pending::new(self.inner.shared(), [submission])
     }
 
+    /// Publishes nothing from now on, however much is durable: what a benchmark of recovery begins with. To be ended by ending the process.
+    #[cfg(feature = "bench")]
+    #[doc(hidden)]
+    pub fn hold_publishing(&self) {
+        lock(&self.inner.shared().state).held = true;
+    }
+
     /// Where a stream stands: its last durable record. `None`: the stream was not opened.
     #[must_use]
     pub fn position(&self, stream: &StreamId) -> Option<Position> {

@@ -39,6 +39,9 @@ pub(super) struct State {
     pub(super) waiting_for_checkpoint: usize,
     /// Those among them that are not threads.
     pub(super) checkpoint_wakers: Vec<Waker>,
+    /// Nothing is published: what a benchmark of recovery begins with.
+    #[cfg(feature = "bench")]
+    pub(super) held: bool,
     /// Why nothing is accepted any more: an error whose outcome nobody knows.
     pub(super) stopped: Option<String>,
     /// Why nothing is accepted any more, by somebody's will.
@@ -64,6 +67,8 @@ impl State {
             published: Arc::new(published),
             waiting_for_checkpoint: 0,
             checkpoint_wakers: Vec::new(),
+            #[cfg(feature = "bench")]
+            held: false,
             stopped: None,
             frozen: None,
             full: None,
@@ -71,6 +76,14 @@ impl State {
             committed_all: false,
             finished: false,
         }
+    }
+
+    /// Whether a benchmark holds publishing back.
+    pub(super) fn is_held(&self) -> bool {
+        #[cfg(feature = "bench")]
+        return self.held;
+        #[cfg(not(feature = "bench"))]
+        false
     }
 
     /// Takes up records that became durable.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::commit::{Commit, CommitError, Committer};
-use super::state::Unpublished;
+use super::state::{State, Unpublished};
 use super::submission::{Failure, Submission, wake};
 use super::{LAG_BYTES_MAX, OpenError, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
@@ -155,7 +155,8 @@ impl Shared {
     /// Everything that waits, up to a group's limit; waits for the first, and while publishing is too far behind.
     fn next_group(&self) -> Option<Vec<Arc<Submission>>> {
         let mut state = lock(&self.state);
-        while state.lag_bytes > LAG_BYTES_MAX && state.stopped.is_none() && state.full.is_none() {
+        let behind = |state: &State| state.lag_bytes > LAG_BYTES_MAX && !state.is_held();
+        while behind(&state) && state.stopped.is_none() && state.full.is_none() {
             state = self.published.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
@@ -282,7 +283,7 @@ impl Shared {
             }
             let behind = (state.durable - state.published.size.0) as usize;
             let urgent = state.waiting_for_checkpoint > 0 || state.closing;
-            if behind == 0 {
+            if behind == 0 || state.is_held() {
                 if state.committed_all {
                     return None;
                 }
