@@ -25,7 +25,7 @@ use cairn_ledger::dir::LedgerDir;
 use cairn_ledger::producer::Chain;
 use cairn_ledger::tile::{TILE_WIDTH, TileId, TileKind, encode_entry, encode_hashes};
 use cairn_ledger::tree::Frontier;
-use cairn_schemas::data::{LoadCause, NodeLoaded, StreamOpened};
+use cairn_schemas::data::{CheckpointSeen, LoadCause, NodeLoaded, StreamOpened};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Sequence, StreamId, TreeSize};
 use cairn_schemas::record::Draft;
@@ -132,6 +132,8 @@ const NODES: usize = 12;
 const SENSORS: usize = 6;
 /// Nanoseconds from one record of the fleet to the next: 10,000 a second.
 const BETWEEN: u64 = 100_000;
+/// How often producers see another checkpoint, which their heads then name, nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// A node that writes.
 struct Node {
@@ -184,14 +186,18 @@ fn make(folder: &Path, records: u64, named: bool) -> Result<()> {
             log.push(&node.chain.seal(draft, Timestamp::from_nanos(clock))?.bytes)?;
         }
     }
+    let mut seen = None;
     let last = records.saturating_sub(NODES as u64 + 1);
     while log.frontier.size().0 < last {
         let number = log.frontier.size().0;
+        if clock % SECOND + BETWEEN >= SECOND {
+            seen = Some(log.seen());
+        }
         clock += BETWEEN;
         let now = Timestamp::from_nanos(clock);
         let node = &mut nodes[(number.wrapping_mul(0x9e37_79b9) >> 7) as usize % NODES];
         let bytes = if node.chain.head_due(now) {
-            node.chain.seal_head(&kit::key(9), None, now)?.bytes
+            node.chain.seal_head(&kit::key(9), seen.clone(), now)?.bytes
         } else {
             let draft = Draft { foreignid: named.then(|| number.to_string()), ..node.next(number, release, now) };
             node.chain.seal(draft, now)?.bytes
@@ -200,9 +206,9 @@ fn make(folder: &Path, records: u64, named: bool) -> Result<()> {
     }
     let now = Timestamp::from_nanos(clock);
     for node in &mut nodes {
-        log.push(&node.chain.seal_head(&kit::key(9), None, now)?.bytes)?;
+        log.push(&node.chain.seal_head(&kit::key(9), seen.clone(), now)?.bytes)?;
     }
-    log.push(&control.seal_head(&kit::key(2), None, now)?.bytes)?;
+    log.push(&control.seal_head(&kit::key(2), seen, now)?.bytes)?;
     log.finish()?;
     say("records", log.frontier.size().0);
     say("bytes", log.bytes);
@@ -310,6 +316,11 @@ impl Log<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A checkpoint of what was pushed so far, as a producer remembers it.
+    fn seen(&self) -> CheckpointSeen {
+        CheckpointSeen { origin: kit::ORIGIN.into(), size: self.frontier.size().0, root: self.frontier.root() }
     }
 
     /// The partial tiles, and the checkpoint.

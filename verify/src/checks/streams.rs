@@ -195,8 +195,10 @@ impl Streams {
     pub(crate) fn in_gap(&self, stream: &StreamId, sequence: Sequence) -> bool {
         self.is_blind()
             || self.streams.get(stream).is_some_and(|stream| {
+                // Gaps rise with the stream, so one look is enough: a stream may have as many as records.
+                let at = stream.gaps.partition_point(|(_, to)| *to < sequence);
                 stream.before.is_some_and(|before| sequence <= before)
-                    || stream.gaps.iter().any(|(from, to)| *from <= sequence && sequence <= *to)
+                    || stream.gaps.get(at).is_some_and(|(from, _)| *from <= sequence)
             })
     }
 
@@ -696,7 +698,6 @@ impl Streams {
 /// A checkpoint that a producer saw and signed must be of this history, and no younger than the record that names it.
 fn checkpoint_seen(entry: &Entry<'_>, seen: &CheckpointSeen, context: &mut Context<'_, '_>) {
     let here = seen.origin == context.origin;
-    let cut = context.is_cut();
     let past = context.past.iter_mut().find(|past| past.origin == seen.origin);
     let root_here = |root: Option<Digest>| match root {
         Some(root) if root != seen.root => Some(format!("the first {} records there have root {root}", seen.size)),
@@ -717,7 +718,8 @@ fn checkpoint_seen(entry: &Entry<'_>, seen: &CheckpointSeen, context: &mut Conte
         None => {
             let name = |origin: &str| cairn_ledger::volume::parse_origin(origin).map(|(name, _)| name.to_owned());
             let number = cairn_ledger::volume::parse_origin(&seen.origin).map(|(_, number)| number);
-            let dropped = cut && number.is_some_and(|number| number < context.volume);
+            // A volume that is not here: what was seen of it cannot be compared.
+            let dropped = number.is_some_and(|number| number < context.volume);
             (!dropped || name(&seen.origin) != name(context.origin))
                 .then(|| format!("this ledger is {:?}", context.origin))
         }

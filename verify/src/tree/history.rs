@@ -14,6 +14,9 @@ use crate::source::Source;
 
 /// How many computed roots are remembered. Many heads name the same few checkpoints.
 const ROOTS_MAX: usize = 4_096;
+/// How many earlier tiles' leaves are kept once they were read again, 8 KiB each: checkpoints that are named one after the other often
+/// end in the same tile.
+const READ_MAX: usize = 16;
 
 /// The tree as far as it was rebuilt.
 pub(crate) struct History {
@@ -24,11 +27,19 @@ pub(crate) struct History {
     /// A hash could not be found: what comes after cannot be placed.
     broken: bool,
     roots: HashMap<u64, Digest>,
+    /// The leaves of earlier tiles that were read again, and are those of the tree.
+    read: HashMap<u64, Vec<Digest>>,
 }
 
 impl History {
     pub(crate) fn new() -> History {
-        History { levels: vec![Vec::new()], last: (0, Vec::new()), broken: false, roots: HashMap::new() }
+        History {
+            levels: vec![Vec::new()],
+            last: (0, Vec::new()),
+            broken: false,
+            roots: HashMap::new(),
+            read: HashMap::new(),
+        }
     }
 
     /// The next tile's leaves: 256, or fewer at the end; `hash` is the one over 256 of them.
@@ -93,7 +104,7 @@ impl History {
         Some(root)
     }
 
-    fn compute(&self, size: u64, source: &Source) -> Option<Digest> {
+    fn compute(&mut self, size: u64, source: &Source) -> Option<Digest> {
         let (tiles, rest) = (size / TILE_WIDTH, (size % TILE_WIDTH) as usize);
         if tiles > self.tiles() {
             return None;
@@ -121,14 +132,23 @@ impl History {
     }
 
     /// The leaves of a tile: the last one's are at hand, earlier ones are read again.
-    fn leaves(&self, number: u64, source: &Source) -> Option<Vec<Digest>> {
+    fn leaves(&mut self, number: u64, source: &Source) -> Option<&[Digest]> {
         if self.last.0 == number {
-            return Some(self.last.1.clone());
+            return Some(&self.last.1);
         }
-        let hash = self.levels[0].get(number as usize)?;
-        let tile = TileId::full(TileKind::Hashes(0), number);
-        let leaves = decode_hashes(tile, &source.tile(tile).ok()?).ok()?;
-        (subtree(&leaves) == *hash).then_some(leaves)
+        if !self.read.contains_key(&number) {
+            let hash = self.levels[0].get(number as usize)?;
+            let tile = TileId::full(TileKind::Hashes(0), number);
+            let leaves = decode_hashes(tile, &source.tile(tile).ok()?).ok()?;
+            if subtree(&leaves) != *hash {
+                return None;
+            }
+            if self.read.len() == READ_MAX {
+                self.read.clear();
+            }
+            self.read.insert(number, leaves);
+        }
+        self.read.get(&number).map(Vec::as_slice)
     }
 }
 
