@@ -1,4 +1,4 @@
-//! The tree against `rs_merkle` and against RFC 6962's own definitions, written out recursively.
+//! The tree against `rs_merkle`, `ct-merkle` and RFC 6962's own definitions, written out recursively.
 
 use std::convert::Infallible;
 
@@ -184,6 +184,59 @@ fn the_largest_trees_do_not_overflow() {
     }
 }
 
+/// Trees at the edges of tiles, where roots and proofs are read from tiles: against `rs_merkle` and `ct-merkle`.
+#[test]
+fn oracles_agree_at_the_edges_of_tiles() {
+    let sizes = [1, 255, 256, 257, 65_535, 65_536, 65_537_usize];
+    let records: Vec<[u8; 8]> = (0..65_537_u64).map(u64::to_be_bytes).collect();
+    let all: Vec<Digest> = records.iter().map(|record| Digest::leaf(record)).collect();
+    let mut levels = vec![all.clone()];
+    while let Some(last) = levels.last().filter(|last| last.len() > 1) {
+        levels.push(last.as_chunks().0.iter().map(|[left, right]| Digest::node(left, right)).collect());
+    }
+    let reader = Levels(levels);
+    let mut ct = ct_merkle::mem_backed_tree::MemoryBackedTree::<Sha256, [u8; 8]>::new();
+    let mut rs = rs_merkle::MerkleTree::<Rfc6962>::new();
+    let mut roots: Vec<(usize, ct_merkle::RootHash<Sha256>)> = Vec::new();
+    let mut before = 0;
+    assert_eq!(super::root(TreeSize(0), &reader).unwrap(), empty_root());
+    assert!(crate::tile::TileId::all(TreeSize(0)).next().is_none(), "an empty tree has no tile");
+    assert!(inclusion_proof(RecordIndex(0), TreeSize(0), &reader).is_err());
+    for size in sizes {
+        records[before..size].iter().for_each(|record| ct.push(*record));
+        rs.append(&mut all[before..size].iter().map(|leaf| *leaf.as_bytes()).collect()).commit();
+        before = size;
+        let new_size = TreeSize(size as u64);
+        let root = super::root(new_size, &reader).unwrap();
+        assert_eq!(rs.root().as_ref(), Some(root.as_bytes()), "{size}");
+        let ct_root = ct.root();
+        assert_eq!(ct_root.as_bytes().as_slice(), root.as_bytes(), "{size}");
+        for index in [0, size / 2, size - 1] {
+            let proof = inclusion_proof(RecordIndex(index as u64), new_size, &reader).unwrap();
+            let bytes = proof.iter().flat_map(|hash| *hash.as_bytes()).collect();
+            let proof = ct_merkle::InclusionProof::try_from_bytes(bytes).unwrap();
+            ct_root.verify_inclusion(&records[index], index as u64, &proof).unwrap();
+        }
+        for (old, old_root) in &roots {
+            let proof = consistency_proof(TreeSize(*old as u64), new_size, &reader).unwrap();
+            let bytes = proof.iter().flat_map(|hash| *hash.as_bytes()).collect();
+            ct_root.verify_consistency(old_root, &ct_merkle::ConsistencyProof::try_from_bytes(bytes).unwrap()).unwrap();
+        }
+        roots.push((size, ct_root));
+    }
+}
+
+/// Every complete subtree's hash, level by level.
+struct Levels(Vec<Vec<Digest>>);
+
+impl HashReader for Levels {
+    type Error = Infallible;
+
+    fn hash(&self, level: u8, index: u64) -> Result<Digest, Infallible> {
+        Ok(self.0[usize::from(level)][index as usize])
+    }
+}
+
 proptest! {
     #[test]
     fn rs_merkle_agrees(size in 1_usize..600, seed in any::<u64>(), pick in any::<prop::sample::Index>()) {
@@ -200,6 +253,42 @@ proptest! {
         let ours = rs_merkle::MerkleProof::<Rfc6962>::new(proof.iter().map(|hash| *hash.as_bytes()).collect());
         prop_assert!(ours.verify(root, &[index], &[raw[index]], size));
         verify_inclusion(&all[index], RecordIndex(index as u64), TreeSize(size as u64), &proof, &Digest::from(root)).unwrap();
+    }
+
+    /// Proofs of each are accepted by the other, and are the same bytes.
+    #[test]
+    fn ct_merkle_agrees(new in 1_usize..600, old in any::<prop::sample::Index>(), pick in any::<prop::sample::Index>(), seed in any::<u64>()) {
+        let records: Vec<[u8; 8]> = (0..new as u64).map(|index| (seed ^ index).to_be_bytes()).collect();
+        let all: Vec<Digest> = records.iter().map(|record| Digest::leaf(record)).collect();
+        let (old, index) = (1 + old.index(new), pick.index(new));
+        let mut oracle = ct_merkle::mem_backed_tree::MemoryBackedTree::<Sha256, [u8; 8]>::new();
+        let (empty, ours) = (oracle.root(), empty_root());
+        prop_assert_eq!(empty.as_bytes().as_slice(), ours.as_bytes().as_slice());
+        records[..old].iter().for_each(|record| oracle.push(*record));
+        let old_root = oracle.root();
+        records[old..].iter().for_each(|record| oracle.push(*record));
+        let root = oracle.root();
+        let digest = |root: &ct_merkle::RootHash<Sha256>| Digest::from(<[u8; 32]>::try_from(root.as_bytes().as_slice()).unwrap());
+        let digests = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|hash| Digest::from(*hash)).collect::<Vec<Digest>>();
+        let bytes = |proof: &[Digest]| proof.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>();
+        prop_assert_eq!(frontier(&all).root(), digest(&root));
+        prop_assert_eq!(frontier(&all[..old]).root(), digest(&old_root));
+
+        let (at, old_size, new_size) = (RecordIndex(index as u64), TreeSize(old as u64), TreeSize(new as u64));
+        let all = Leaves(all);
+        let ours = inclusion_proof(at, new_size, &all).unwrap();
+        let theirs = digests(oracle.prove_inclusion(index).as_bytes());
+        prop_assert_eq!(&ours, &theirs);
+        verify_inclusion(&all.0[index], at, new_size, &theirs, &digest(&root)).unwrap();
+        let ours = ct_merkle::InclusionProof::try_from_bytes(bytes(&ours)).unwrap();
+        prop_assert!(root.verify_inclusion(&records[index], index as u64, &ours).is_ok());
+
+        let ours = consistency_proof(old_size, new_size, &all).unwrap();
+        let theirs = digests(oracle.prove_consistency(new - old).as_bytes());
+        prop_assert_eq!(&ours, &theirs);
+        verify_consistency(old_size, &digest(&old_root), new_size, &digest(&root), &theirs).unwrap();
+        let ours = ct_merkle::ConsistencyProof::try_from_bytes(bytes(&ours)).unwrap();
+        prop_assert!(root.verify_consistency(&old_root, &ours).is_ok());
     }
 
     #[test]
