@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cairn_ledger::dir::LedgerDir;
 use cairn_ledger::head;
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::producer::{Chain, HEAD_RECORDS_MAX};
@@ -616,11 +617,14 @@ fn make(folder: &Path, records: u64) -> Result<()> {
     }
     let head = made.control.seal_head(&control_key(), None, now())?.bytes;
     made.ledger.append(&made.control.stream().clone(), vec![head])?;
-    let size = made.ledger.size().0;
-    let bytes: usize = sensors.first().map_or(0, |sensor| sensor.record.len());
+    let size = made.ledger.size();
     made.ledger.close();
-    say("records", size as f64);
-    say("record_len", bytes as f64);
+    let mut bytes = 0;
+    for record in LedgerDir::open(folder)?.records(0..size.0, size) {
+        bytes += record?.1.len();
+    }
+    say("records", size.0 as f64);
+    say("record_bytes", bytes as f64);
     Ok(())
 }
 

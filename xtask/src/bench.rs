@@ -18,7 +18,7 @@ mod spool;
 mod verify;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -55,6 +55,12 @@ pub(crate) struct Arguments {
     /// Also what takes minutes: a ledger of a million records
     #[arg(long)]
     full: bool,
+    /// Little of everything, to see that it runs: the ledger's figures only
+    #[arg(long)]
+    quick: bool,
+    /// Seconds of one repetition of the ledger's appends, 3 where it is not said
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
     /// How often each measurement is repeated
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -89,6 +95,8 @@ struct Bench {
     paths: Cell<u32>,
     repeat: u32,
     full: bool,
+    quick: bool,
+    seconds: Option<f64>,
 }
 
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), BenchError> {
@@ -101,6 +109,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), BenchError> 
         paths: Cell::new(0),
         repeat: arguments.repeat,
         full: arguments.full,
+        quick: arguments.quick,
+        seconds: arguments.seconds,
     };
     bench.build(names)?;
     bench.clean()?;
@@ -131,30 +141,37 @@ impl Bench {
         Ok(())
     }
 
-    /// Builds what will be run, and nothing else.
+    /// Builds what will be run, and nothing else. Each by itself: what one is built with is not in the others.
     fn build(&self, names: &[Name]) -> Result<(), BenchError> {
-        let mut parts: Vec<&str> = Vec::new();
-        for name in names {
-            parts.extend_from_slice(match name {
-                Name::Disk => &[],
-                Name::Ledger => &["-p", "cairn-ledger", "--example", "bench_ledger"],
-                Name::Verify => &["-p", "cairn-verify", "--example", "bench_verify"],
-                Name::Spool => &["-p", "cairn-node", "--example", "bench_spool"],
-                Name::Admission | Name::Path => &["-p", "cairn", "--bin", "cairn"],
-                Name::Rules => &["-p", "cairn-rules", "--example", "bench_rules"],
-            });
+        const LEDGER: &[&str] = &["-p", "cairn-ledger", "--features", "bench", "--example", "bench_ledger"];
+        const VERIFY: &[&str] = &["-p", "cairn-verify", "--example", "bench_verify"];
+        const SPOOL: &[&str] = &["-p", "cairn-node", "--example", "bench_spool"];
+        const CAIRN: &[&str] = &["-p", "cairn", "--bin", "cairn"];
+        const RULES: &[&str] = &["-p", "cairn-rules", "--example", "bench_rules"];
+        let needed: BTreeSet<&[&str]> = names
+            .iter()
+            .flat_map(|name| match name {
+                Name::Disk => vec![],
+                Name::Ledger => vec![LEDGER, VERIFY, CAIRN],
+                Name::Verify => vec![VERIFY],
+                Name::Spool => vec![SPOOL],
+                Name::Admission | Name::Path => vec![CAIRN],
+                Name::Rules => vec![RULES],
+            })
+            .collect();
+        for parts in needed {
+            let mut command = Command::new(env!("CARGO"));
+            command.current_dir(&self.root).args(["build", "--release", "--quiet"]).args(parts);
+            eprintln!("building with --release: {}", parts.join(" "));
+            let status = command
+                .stdout(io::stderr())
+                .status()
+                .map_err(|source| BenchError::Start { program: "cargo build".into(), source })?;
+            if !status.success() {
+                return Err(BenchError::Failed { program: "cargo build".into(), status });
+            }
         }
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(&self.root).args(["build", "--release", "--quiet"]).args(parts);
-        eprintln!("building what is measured, with --release");
-        let status = command
-            .stdout(io::stderr())
-            .status()
-            .map_err(|source| BenchError::Start { program: "cargo build".into(), source })?;
-        if status.success() { Ok(()) } else { Err(BenchError::Failed { program: "cargo build".into(), status }) }
+        Ok(())
     }
 
     fn clean(&self) -> Result<(), BenchError> {
@@ -166,16 +183,21 @@ impl Bench {
 
     /// Runs an example of the release build to its end; what it printed, `name value` per line.
     fn example(&self, name: &str, arguments: &[&OsStr]) -> Result<Printed, BenchError> {
-        let program = self.release.join("examples").join(name);
-        let output = Command::new(&program)
+        self.program(&self.release.join("examples").join(name), arguments)
+    }
+
+    /// The same with any program.
+    fn program(&self, program: &Path, arguments: &[&OsStr]) -> Result<Printed, BenchError> {
+        let name = program.display().to_string();
+        let output = Command::new(program)
             .args(arguments)
             .current_dir(&self.root)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
-            .map_err(|source| BenchError::Start { program: program.display().to_string(), source })?;
+            .map_err(|source| BenchError::Start { program: name.clone(), source })?;
         if !output.status.success() {
-            return Err(BenchError::Failed { program: name.to_owned(), status: output.status });
+            return Err(BenchError::Failed { program: name, status: output.status });
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let values = text
@@ -183,7 +205,7 @@ impl Bench {
             .filter_map(|line| line.split_once(' '))
             .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
             .collect();
-        Ok(Printed { program: name.to_owned(), values })
+        Ok(Printed { program: name, values })
     }
 
     /// A path that nothing had in this run. What is made there stays until the end: a file system may be slow in giving out again

@@ -26,7 +26,7 @@ impl Unit {
 }
 
 /// A whole number with commas.
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

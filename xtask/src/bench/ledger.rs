@@ -1,74 +1,324 @@
-//! The ledger: durable appends, checkpoints, recovery.
+//! The ledger: durable appends, checkpoints, HTTP, recovery, room on disk, verification; and Tessera where Go is present.
+//!
+//! One line per measurement, printed as soon as it is made: what, where it is stored and how it is made durable, the records' size,
+//! how many callers, the times' quantiles and the rate; and behind it what this machine does at best in the same minutes: overwriting 4 KiB of
+//! a preallocated file with `fdatasync`, and SHA-256 of 1 KiB records on one core. A value is the middle one of the repetitions.
 
-use super::disk::{GROUP, Probes};
-use super::figure::{Figure, Unit};
-use super::{Bench, BenchError, Printed};
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-/// Seconds of one repetition.
-const SECONDS: &str = "2";
-/// Records in the log and in no tile: about as many as one segment of it holds. Unread segments are written again.
-const UNTILED: &str = "25000";
+use super::figure::{Figure, grouped, median};
+use super::{Bench, BenchError, Printed, admission, io_error};
 
-pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
-    let mut probes = Probes::default();
-    let (mut serial, mut many, mut batches) = (Runs::new(), Runs::new(), Runs::new());
-    let (mut published, mut published_many, mut recovered) = (Runs::new(), Runs::new(), Runs::new());
-    for round in 0..bench.repeat {
-        eprintln!("ledger: {} of {}", round + 1, bench.repeat);
-        probes.take(bench)?;
-        serial.add(run(bench, &["append", "1", "1", SECONDS])?);
-        many.add(run(bench, &["append", "256", "1", SECONDS])?);
-        batches.add(run(bench, &["append", "256", "16", SECONDS])?);
-        published.add(run(bench, &["publish", "1", "1", SECONDS])?);
-        published_many.add(run(bench, &["publish", "256", "1", SECONDS])?);
-        recovered.add(run(bench, &["recover", UNTILED])?);
-    }
-    let sync = "one fdatasync";
-    let figure = |name: &str, samples: Vec<f64>| Figure::new(format!("ledger: {name}"), Unit::Time, samples);
-    let per_record = |name| -> Result<Vec<f64>, BenchError> {
-        Ok(recovered
-            .all("records")?
-            .iter()
-            .zip(recovered.all(name)?)
-            .map(|(records, seconds)| records / seconds)
-            .collect())
-    };
-    Ok(vec![
-        figure("durable append, 1 writer, p50", serial.all("append_p50")?).beside(sync, probes.p50()),
-        figure("durable append, 1 writer, p99", serial.all("append_p99")?).beside(sync, probes.p99()),
-        Figure::new("ledger: durable appends, 256 writers", Unit::PerSecond, many.all("per_second")?)
-            .beside(GROUP, probes.records()),
-        Figure::new("ledger: durable appends of 16, 256 writers, records", Unit::PerSecond, batches.all("per_second")?)
-            .beside(GROUP, probes.records()),
-        figure("durable append, 256 writers, p50", many.all("append_p50")?).beside(sync, probes.p50()),
-        figure("durable append, 256 writers, p99", many.all("append_p99")?).beside(sync, probes.p99()),
-        figure("acknowledged to published, 1 writer, p50", published.all("publish_p50")?).beside(sync, probes.p50()),
-        figure("acknowledged to published, 1 writer, p99", published.all("publish_p99")?).beside(sync, probes.p99()),
-        figure("acknowledged to published, 256 writers, p50", published_many.all("publish_p50")?)
-            .beside(sync, probes.p50()),
-        figure("acknowledged to published, 256 writers, p99", published_many.all("publish_p99")?)
-            .beside(sync, probes.p99()),
-        Figure::new("ledger: published appends, 256 writers", Unit::PerSecond, published_many.all("per_second")?)
-            .beside(GROUP, probes.records()),
-        figure(&format!("recovery, {UNTILED} records in no tile"), recovered.all("recover")?)
-            .beside("opening with all in tiles", recovered.all("open")?),
-        Figure::new("ledger: opening, every record read and hashed", Unit::PerSecond, per_record("open")?),
-    ])
+/// Bytes that the tiles' form adds to a record at least: a length of 2, and its leaf hash of 32.
+const FORM_LEN: f64 = 34.0;
+/// What is stored where, in words.
+const DIRECTORY: &str = "directory, fdatasync";
+
+/// How much is measured.
+struct Extent {
+    repeat: u32,
+    /// Seconds of one repetition.
+    seconds: String,
+    /// Records of a recovery.
+    untiled: &'static str,
+    /// Records of the ledger that is looked at as a whole.
+    whole: &'static str,
 }
 
-fn run(bench: &Bench, arguments: &[&str]) -> Result<Printed, BenchError> {
+impl Extent {
+    fn of(bench: &Bench) -> Extent {
+        let seconds = bench.seconds.unwrap_or(if bench.quick { 0.5 } else { 3.0 }).to_string();
+        if bench.quick {
+            return Extent { repeat: 1, seconds, untiled: "20000", whole: "20000" };
+        }
+        Extent { repeat: bench.repeat, seconds, untiled: "1000000", whole: "1000000" }
+    }
+}
+
+/// What the machine does at best, measured between the repetitions.
+#[derive(Default)]
+struct Limits(Runs);
+
+impl Limits {
+    fn take(&mut self, bench: &Bench) -> Result<(), BenchError> {
+        self.0.add(run(bench, "limits", &["limits"])?);
+        Ok(())
+    }
+
+    fn show(&self) -> Result<String, BenchError> {
+        let at = |name| Ok::<f64, BenchError>(median(&self.0.all(name)?));
+        Ok(format!(
+            "one preallocated fdatasync p50 {} p99 {}, SHA-256 {:.2} GB/s",
+            milliseconds(at("fdatasync_p50")?),
+            milliseconds(at("fdatasync_p99")?),
+            at("sha256_bytes_per_second")? / 1e9
+        ))
+    }
+}
+
+fn milliseconds(seconds: f64) -> String {
+    if seconds < 0.1 { format!("{:.2} ms", seconds * 1e3) } else { format!("{:.0} ms", seconds * 1e3) }
+}
+
+/// One line.
+struct Line {
+    what: String,
+    store: &'static str,
+    record: Option<f64>,
+    callers: Option<u32>,
+    parts: Vec<String>,
+}
+
+impl Line {
+    fn new(what: impl Into<String>, store: &'static str) -> Line {
+        Line { what: what.into(), store, record: None, callers: None, parts: Vec::new() }
+    }
+
+    /// The quantiles of the times called `name`, beside one preallocated `fdatasync`.
+    fn times(mut self, runs: &Runs, name: &str, limits: Option<&Limits>) -> Result<Line, BenchError> {
+        let at = |share: &str| Ok::<f64, BenchError>(median(&runs.all(&format!("{name}_{share}"))?));
+        let p50 = at("p50")?;
+        let times = [milliseconds(p50), milliseconds(at("p99")?), milliseconds(at("p999")?)];
+        self.parts.push(format!("p50 {} p99 {} p99.9 {}", times[0], times[1], times[2]));
+        if let Some(limits) = limits {
+            self.parts.push(format!("p50 = {:.2} fdatasync", p50 / median(&limits.0.all("fdatasync_p50")?)));
+        }
+        Ok(self)
+    }
+
+    fn rate(mut self, runs: &Runs) -> Result<Line, BenchError> {
+        let rates = runs.all("per_second")?;
+        let (least, most) = ends(&rates);
+        let range =
+            if rates.len() > 1 { format!(" [{} … {}]", grouped(least), grouped(most)) } else { String::new() };
+        self.parts.push(format!("{} records/s{range}", grouped(median(&rates))));
+        Ok(self)
+    }
+
+    fn part(mut self, part: String) -> Line {
+        self.parts.push(part);
+        self
+    }
+}
+
+fn ends(samples: &[f64]) -> (f64, f64) {
+    let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+    (least, samples.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ledger: {} | {}", self.what, self.store)?;
+        if let Some(record) = self.record {
+            write!(f, " | {} B", grouped(record))?;
+        }
+        if let Some(callers) = self.callers {
+            write!(f, " | {callers} caller{}", if callers == 1 { "" } else { "s" })?;
+        }
+        self.parts.iter().try_for_each(|part| write!(f, " | {part}"))
+    }
+}
+
+pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
+    let extent = Extent::of(bench);
+    let mut limits = Limits::default();
+    for callers in [1, 64, 256] {
+        let (runs, limits) = appends(bench, &extent, &mut limits, &["append", &callers.to_string(), "1"])?;
+        let line = Line {
+            callers: Some(callers),
+            record: Some(runs.first("record_len")?),
+            ..Line::new("durable append", DIRECTORY)
+        }
+        .times(&runs, "append", (callers == 1).then_some(limits))?
+        .rate(&runs)?
+        .part(cost(&runs)?);
+        print(&line, limits)?;
+    }
+    let (runs, taken) = appends(bench, &extent, &mut limits, &["raw", "256", "512"])?;
+    let line = Line {
+        callers: Some(256),
+        record: Some(512.0),
+        ..Line::new("durable append of bytes, no record checks", DIRECTORY)
+    };
+    print(&line.times(&runs, "append", None)?.rate(&runs)?.part(cost(&runs)?), taken)?;
+    tessera(bench, &extent, taken)?;
+
+    let (runs, taken) = appends(bench, &extent, &mut limits, &["publish", "64", "1"])?;
+    let line = Line {
+        callers: Some(64),
+        record: Some(runs.first("record_len")?),
+        ..Line::new("append, in a published checkpoint", DIRECTORY)
+    };
+    print(&line.times(&runs, "publish", None)?.rate(&runs)?, taken)?;
+
+    http(bench, &extent, &mut limits)?;
+    recovery(bench, &extent, &mut limits)?;
+    whole(bench, &extent, &mut limits)?;
+    Ok(Vec::new())
+}
+
+fn print(line: &Line, limits: &Limits) -> Result<(), BenchError> {
+    println!("{line} | {}", limits.show()?);
+    Ok(())
+}
+
+/// What a record costs, and how far publishing was behind.
+fn cost(runs: &Runs) -> Result<String, BenchError> {
+    let (processor, behind) = (median(&runs.all("processor")?), runs.all("behind_max")?);
+    Ok(format!(
+        "{:.1} µs of processor each, with its making; published at most {} later",
+        processor * 1e6,
+        milliseconds(ends(&behind).1)
+    ))
+}
+
+fn appends<'a>(
+    bench: &Bench,
+    extent: &Extent,
+    limits: &'a mut Limits,
+    arguments: &[&str],
+) -> Result<(Runs, &'a Limits), BenchError> {
+    let mut runs = Runs::new();
+    for round in 0..extent.repeat {
+        eprintln!("ledger: {}, {} of {}", arguments.join(" "), round + 1, extent.repeat);
+        limits.take(bench)?;
+        let arguments: Vec<&str> = arguments.iter().copied().chain([extent.seconds.as_str()]).collect();
+        runs.add(run(bench, "ledger", &arguments)?);
+    }
+    Ok((runs, limits))
+}
+
+/// Tessera's POSIX storage, 256 writers in one process, on the same disk.
+fn tessera(bench: &Bench, extent: &Extent, limits: &Limits) -> Result<(), BenchError> {
+    let program = bench.path("tessera");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(bench.root.join("xtask/tessera"))
+        .stdout(Stdio::null())
+        .status();
+    match built {
+        Ok(status) if status.success() => {}
+        Ok(status) => {
+            println!("ledger: Tessera POSIX is not measured: `go build` in xtask/tessera ended with {status}");
+            return Ok(());
+        }
+        Err(error) => {
+            println!("ledger: Tessera POSIX is not measured: `go` cannot be started: {error}");
+            return Ok(());
+        }
+    }
+    let mut runs = Runs::new();
+    for _ in 0..extent.repeat {
+        let folder = bench.fresh("tessera");
+        runs.add(
+            bench.program(&program, &[folder.as_os_str(), "256".as_ref(), "512".as_ref(), extent.seconds.as_ref()])?,
+        );
+    }
+    let line = Line {
+        callers: Some(256),
+        record: Some(512.0),
+        ..Line::new("Tessera 1.0.4 POSIX, durable index", "directory, O_SYNC")
+    };
+    print(&line.times(&runs, "append", None)?.rate(&runs)?, limits)
+}
+
+/// Appends over HTTP to a real `cairn up`, by its own sensor's name.
+fn http(bench: &Bench, extent: &Extent, limits: &mut Limits) -> Result<(), BenchError> {
+    const CALLERS: u32 = 64;
+    let up = admission::up(bench);
+    let address = up.url.trim_start_matches("http://").to_owned();
+    let node = up.ledger_dir().with_file_name("nodes").join("sensor");
+    let mut runs = Runs::new();
+    for _ in 0..extent.repeat {
+        limits.take(bench)?;
+        let callers = CALLERS.to_string();
+        let arguments =
+            [address.as_ref(), "http".as_ref(), node.as_os_str(), callers.as_ref(), extent.seconds.as_ref()];
+        runs.add(bench.example("bench_ledger", &arguments)?);
+    }
+    if !up.stop() {
+        return Err(BenchError::Http { url: "cairn up".into(), reason: "it did not stop well".into() });
+    }
+    let line = Line { callers: Some(CALLERS), ..Line::new("durable append over HTTP, one connection each", DIRECTORY) };
+    print(&line.times(&runs, "append", None)?.rate(&runs)?, limits)
+}
+
+fn recovery(bench: &Bench, extent: &Extent, limits: &mut Limits) -> Result<(), BenchError> {
+    eprintln!("ledger: recovery of {} records in no tile", extent.untiled);
+    limits.take(bench)?;
+    let mut runs = Runs::new();
+    runs.add(run(bench, "ledger", &["recover", extent.untiled])?);
+    let at = |name| runs.first(name);
+    let line = Line::new(format!("after a crash with {} records in no tile", grouped(at("records")?)), DIRECTORY)
+        .part(format!("takes appends after {:.2} s", at("accepting")?))
+        .part(format!("all in tiles after {:.2} s", at("recover")?))
+        .part(format!("opened again, all in tiles: {:.2} s", at("open")?));
+    print(&line, limits)
+}
+
+/// A ledger at rest: its room on disk, and how long verifying it takes.
+fn whole(bench: &Bench, extent: &Extent, limits: &mut Limits) -> Result<(), BenchError> {
+    eprintln!("ledger: a ledger of {} records", extent.whole);
+    limits.take(bench)?;
     let folder = bench.fresh("ledger");
-    let arguments: Vec<_> =
+    let made = bench.example("bench_ledger", &[folder.as_os_str(), "make".as_ref(), extent.whole.as_ref()])?;
+    let (records, bytes) = (made.value("records")?, made.value("record_bytes")?);
+    let room = room(&folder).map_err(io_error("look at", &folder))?;
+    let floor = bytes + FORM_LEN * records;
+    let line =
+        Line { record: Some(bytes / records), ..Line::new(format!("{} records on disk", grouped(records)), DIRECTORY) }
+            .part(format!("{:.1} MB", room / 1e6))
+            .part(format!("{:.2} % beyond the records' bytes and 34 B each", (room / floor - 1.0) * 100.0));
+    print(&line, limits)?;
+    for (mode, what) in [("structure", "hashes, tiles, roots"), ("full", "every check")] {
+        let mut runs = Runs::new();
+        for _ in 0..extent.repeat {
+            runs.add(bench.example("bench_verify", &[mode.as_ref(), folder.as_os_str()])?);
+        }
+        let line = Line::new(format!("verify {} records, {what}", grouped(records)), "warm cache")
+            .part(format!("{:.2} s", median(&runs.all("seconds")?)))
+            .rate(&runs)?
+            .part(format!("{:.0} MiB resident at most", ends(&runs.all("peak_rss")?).1 / f64::from(1 << 20)));
+        print(&line, limits)?;
+    }
+    Ok(())
+}
+
+/// Bytes that a folder takes on disk, by the blocks that the file system gave it.
+fn room(folder: &Path) -> std::io::Result<f64> {
+    let mut bytes = 0.0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += metadata.blocks() as f64 * 512.0;
+        if metadata.is_dir() {
+            bytes += room(&entry.path())?;
+        }
+    }
+    Ok(bytes)
+}
+
+fn run(bench: &Bench, name: &str, arguments: &[&str]) -> Result<Printed, BenchError> {
+    let folder = bench.fresh(name);
+    let arguments: Vec<&OsStr> =
         std::iter::once(folder.as_os_str()).chain(arguments.iter().map(|text| text.as_ref())).collect();
     bench.example("bench_ledger", &arguments)
 }
 
 /// The repetitions of one measurement.
+#[derive(Default)]
 pub(crate) struct Runs(Vec<Printed>);
 
 impl Runs {
     pub(crate) fn new() -> Runs {
-        Runs(Vec::new())
+        Runs::default()
     }
 
     pub(crate) fn add(&mut self, printed: Printed) {
@@ -77,5 +327,9 @@ impl Runs {
 
     pub(crate) fn all(&self, name: &str) -> Result<Vec<f64>, BenchError> {
         self.0.iter().map(|printed| printed.value(name)).collect()
+    }
+
+    fn first(&self, name: &str) -> Result<f64, BenchError> {
+        self.all(name).map(|all| all.first().copied().unwrap_or(f64::NAN))
     }
 }
