@@ -41,7 +41,7 @@ use crate::wal::{WAL_FOLDER, WalError, decode_group, encode_group};
 
 /// Groups that are on their way at once. Each is a request that costs money and work: what comes in while these are on their way goes
 /// together into the next.
-pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 3;
+pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 2;
 /// Files that are on their way at once.
 const FILES_IN_FLIGHT_MAX: usize = 16;
 /// The object that the living writer replaces.
@@ -701,7 +701,7 @@ mod tests {
     fn the_limits_are_the_documents() {
         let document = include_str!("../../FORMAT.md");
         for (what, text, code) in [
-            ("groups on their way at once", "3", GROUPS_IN_FLIGHT_MAX == 3),
+            ("groups on their way at once", "2", GROUPS_IN_FLIGHT_MAX == 2),
             ("silence after which a writer counts as dead", "10 s", LOOK_INTERVAL * LOOKS == Duration::from_secs(10)),
             ("attempts at one object before the writer stops", "30", super::super::session::ATTEMPTS_MAX == 30),
             ("prefix", "512 bytes", super::super::place::PREFIX_LEN_MAX == 512),

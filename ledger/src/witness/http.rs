@@ -34,9 +34,10 @@ impl HttpTransport {
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
             .timeout_global(Some(timeout))
-            .user_agent(concat!("cairn-ledger/", env!("CARGO_PKG_VERSION")))
-            .build();
-        HttpTransport { agent: config.new_agent() }
+            .user_agent(concat!("cairn-ledger/", env!("CARGO_PKG_VERSION")));
+        #[cfg(feature = "s3")]
+        let config = config.tls_config(super::tls::config());
+        HttpTransport { agent: config.build().new_agent() }
     }
 
     /// `GET url`, at most `limit` bytes; `None` for 404.
