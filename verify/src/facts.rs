@@ -82,7 +82,7 @@ impl Facts {
             || matches!(detail, Detail::Requested(_) | Detail::Finished(_) | Detail::Refused(_));
         let carried_from = foreignid.as_deref().filter(|_| refers).and_then(|id| place(id, &stream)).map(Box::new);
         let foreignid = foreignid.and_then(|id| Digest::sha256(id.as_bytes()).as_bytes().first_chunk().copied());
-        let (guess, references) = (None, references_of(bytes));
+        let (guess, references) = (None, references_of(kind, bytes));
         Ok(Facts {
             stream,
             sequence,
@@ -118,10 +118,10 @@ impl Facts {
 }
 
 /// What a record's payload refers to. Most refer to nothing, and a look at the bytes says so.
-fn references_of(record: &[u8]) -> Option<Box<[(String, Reference)]>> {
-    let text = std::str::from_utf8(record).ok().filter(|text| references::may_refer(text))?;
+fn references_of(kind: RecordType, record: &[u8]) -> Option<Box<[(String, Reference)]>> {
+    let text = std::str::from_utf8(record).ok().filter(|text| references::may_refer(kind, text))?;
     let record: serde_json::Value = serde_json::from_str(text).ok()?;
-    let found = references::find(record.get("data")?);
+    let found = references::of_record(kind, record.get("data")?);
     (!found.is_empty()).then(|| found.into())
 }
 

@@ -40,7 +40,7 @@ pub use report::{
     BlobsReport, CheckpointReport, ERASED_KEYS_MAX, EarlierReport, EarlierReportError, ErasedKeyReport, FAULTS_MAX,
     FINDINGS_MAX, FORMAT, Fault, FaultKind, FilesReport, Finding, FindingKind, GapReport, KeySource, KeyUsed,
     KeyWindowReport, OTHER_FILES_MAX, PolicySource, PrivacyReport, ReleaseReport, Report, StreamReport, VaultReport,
-    Verdict,
+    Verdict, VolumeReport, VolumeState, WitnessedReport,
 };
 use run::{Outcome, Run};
 use source::Source;

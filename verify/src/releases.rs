@@ -127,6 +127,7 @@ impl Releases<'_> {
             // The checkpoint's, whatever record 0 says: that they differ is a fault of its own.
             ledger_name: self.name.to_owned(),
             ledger_key,
+            endorsed: Default::default(),
             control_node: self.opened?.control_node.clone(),
             release_key: release_key.clone(),
             signers: SignerPolicy::UnsignedAllowed,

@@ -299,7 +299,8 @@ impl Run<'_> {
                 (windows, _) => windows,
             };
             let link = Link { volume, opened: life.opened.as_ref(), root: root.as_ref(), windows: windows.as_ref() };
-            link.check(past.last_mut(), ended.as_ref(), &mut found);
+            let directly = past.last_mut().filter(|past| past.volume + 1 == volume.number);
+            link.check(directly, ended.as_ref(), &mut found);
 
             let replaced = volume.replaced.is_some();
             let mut hold = Vec::new();

@@ -71,9 +71,9 @@ struct Bundle<'b> {
 
 /// Whether a record's type is one that the ledger writes of itself as a whole: records end in their type.
 fn is_the_ledgers(record: &[u8]) -> bool {
-    const START: &[u8] = br#""type":"cairn.ledger."#;
-    let end = &record[record.len().saturating_sub(START.len() + 24)..];
-    end.windows(START.len()).any(|window| window == START)
+    let Some(rest) = record.strip_suffix(b"\"}") else { return false };
+    let end = &rest[rest.len().saturating_sub(64)..];
+    end.iter().rposition(|byte| *byte == b'"').is_some_and(|quote| end[quote + 1..].starts_with(b"cairn.ledger."))
 }
 
 impl Leaves<'_> {
@@ -314,6 +314,20 @@ fn take_apart(bytes: &[u8], width: usize, exact: bool) -> Bundle<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ledgers_records_are_told_by_their_end() {
+        assert!(is_the_ledgers(br#"{"data":{},"type":"cairn.ledger.witnesseschanged.v1"}"#));
+        for other in [
+            &br#"{"data":{},"type":"cairn.stream.gap.v1"}"#[..],
+            b"",
+            b"\"}",
+            b"cairn.ledger.opened.v1\"}",
+            &[b'x'; 100],
+        ] {
+            assert!(!is_the_ledgers(other), "{}", String::from_utf8_lossy(other));
+        }
+    }
 
     #[test]
     fn bundles_are_taken_apart_as_far_as_they_go() {
