@@ -14,6 +14,9 @@ use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
 use crate::store::{Durable, Groundwork};
 use crate::wal::GROUP_LEN_MAX;
 
+/// How long a log that takes several groups at once lets callers gather for the next.
+const GATHERING: Duration = Duration::from_millis(3);
+
 pub(super) fn start(
     shared: &Arc<Shared>,
     mut committer: Committer,
@@ -98,8 +101,13 @@ impl Shared {
                 // One is waited for, one waits to be handed over, and the rest is in between.
                 let (begun, finishing) = std::sync::mpsc::sync_channel(in_flight.saturating_sub(2));
                 scope.spawn(move || self.finish_in_order(&finishing));
-                // Should that thread be gone, it has panicked, and the scope says so.
-                self.commit_groups(committer, |group, commit| drop(begun.send((group, commit))));
+                self.commit_groups(committer, |group, commit| {
+                    // Should that thread be gone, it has panicked, and the scope says so.
+                    drop(begun.send((group, commit)));
+                    // A group was just finished, and its callers come back. This one is on its way for longer than they need: the next takes
+                    // all of them, and not the first few.
+                    std::thread::sleep(GATHERING);
+                });
                 drop(begun);
             }),
         }
@@ -153,7 +161,7 @@ impl Shared {
     }
 
     /// Everything that waits, up to a group's limit; waits for the first, and while publishing is too far behind.
-    fn next_group(&self) -> Option<Vec<Arc<Submission>>> {
+    pub(super) fn next_group(&self) -> Option<Vec<Arc<Submission>>> {
         let mut state = lock(&self.state);
         let behind = |state: &State| state.lag_bytes > LAG_BYTES_MAX && !state.is_held();
         while behind(&state) && state.stopped.is_none() && state.full.is_none() {
