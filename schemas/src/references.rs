@@ -1,13 +1,18 @@
 //! What a record's `data` refers to outside the ledger: values behind commitments, and blobs.
 //!
 //! A blob is bytes too large or too foreign for a record; the record holds a reference, the bytes lie encrypted beside the tiles
-//! (`ledger/FORMAT.md`, Blobs). [`find`] walks a payload and tells of every commitment and every reference with its place.
+//! (`ledger/FORMAT.md`, Blobs). [`of_record`] tells of every commitment and every reference with its place.
+//!
+//! Where a commitment may stand is a matter of the record's type. A program can have any text as its argument, and a detection of it
+//! holds that text: it is no commitment there, whatever it reads like.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::commitment::{Commitment, KeyId};
+use crate::data::is_personal_field;
 use crate::digest::Digest;
+use crate::types::RecordType;
 
 /// Largest blob, bytes of its plain text.
 pub const BLOB_LEN_MAX: u64 = 64 << 20;
@@ -64,13 +69,37 @@ pub enum Reference {
     Malformed(String),
 }
 
-/// Whether a record's bytes can refer to anything: a quick look that says yes too often and never no wrongly.
+/// Whether a record's canonical bytes can refer to anything: a quick look that says yes too often and never no wrongly.
 #[must_use]
-pub fn may_refer(record: &str) -> bool {
-    record.contains(COMMITMENT_TEXT) || record.contains(BLOB_TEXT)
+pub fn may_refer(kind: RecordType, record: &str) -> bool {
+    record.contains(COMMITMENT_TEXT) || (kind == RecordType::EvidenceReceived && record.contains(BLOB_TEXT))
 }
 
-/// Every reference in a payload, with its place as a JSON pointer (RFC 6901), in the order of the payload's members.
+/// What a record of this type refers to, with the place in its `data` as a JSON pointer (RFC 6901).
+#[must_use]
+pub fn of_record(kind: RecordType, data: &Value) -> Vec<(String, Reference)> {
+    let mut found = find(data);
+    if kind != RecordType::EvidenceReceived {
+        found.retain(|(place, reference)| matches!(reference, Reference::Commitment(_)) && is_personal(kind, place));
+    }
+    found
+}
+
+/// Whether the schema of a type marks a place personal.
+fn is_personal(kind: RecordType, place: &str) -> bool {
+    match kind {
+        RecordType::AdmissionDecided => place == "/user",
+        RecordType::ReleaseBuilt => matches!(place, "/author" | "/signature/principal"),
+        RecordType::PrivacyErased => place == "/by",
+        RecordType::DetectionRaised => match place.strip_prefix("/fields/") {
+            Some(field) => is_personal_field(&field.replace("~1", "/").replace("~0", "~")),
+            None => matches!(place, "/process/user/uid" | "/process/user/name" | "/process/user/login_uid"),
+        },
+        _ => false,
+    }
+}
+
+/// Everything in a payload that reads as a reference, with its place, in the order of the payload's members.
 #[must_use]
 pub fn find(data: &Value) -> Vec<(String, Reference)> {
     let mut found = Vec::new();
@@ -142,8 +171,32 @@ mod tests {
         for (place, _) in &found {
             assert!(data.pointer(place).is_some(), "{place}");
         }
-        assert!(may_refer(&data.to_string()));
-        assert!(!may_refer(r#"{"a":"x com:","b":"$blob "}"#));
+        let kind = RecordType::EvidenceReceived;
+        assert_eq!(of_record(kind, &data), found);
+        assert!(may_refer(kind, &data.to_string()));
+        assert!(!may_refer(kind, r#"{"a":"x com:","b":"$blob "}"#));
+        assert!(!may_refer(RecordType::DetectionRaised, r#"{"a":{"$blob":1}}"#));
+    }
+
+    #[test]
+    fn elsewhere_a_commitment_is_one_in_personal_fields_only() {
+        let text = commitment().to_string();
+        let data = json!({
+            "fields": {"proc.cmdline": text, "user.name": text, "evt.arg[uid]": text},
+            "process": {"arguments": [text], "user": {"uid": text, "name": text, "login_uid": text}},
+            "blob": blob(1).to_value(),
+        });
+        let places: Vec<String> =
+            of_record(RecordType::DetectionRaised, &data).into_iter().map(|(place, _)| place).collect();
+        let expected = ["/fields/evt.arg[uid]", "/fields/user.name"];
+        assert_eq!(places[..2], expected);
+        assert_eq!(places[2..], ["/process/user/login_uid", "/process/user/name", "/process/user/uid"]);
+        let data = json!({"user": text, "name": text, "author": text, "signature": {"principal": text, "key": text}, "by": text});
+        let count = |kind| of_record(kind, &data).len();
+        assert_eq!(count(RecordType::AdmissionDecided), 1);
+        assert_eq!(count(RecordType::ReleaseBuilt), 2);
+        assert_eq!(count(RecordType::PrivacyErased), 1);
+        assert_eq!(count(RecordType::StreamRejected), 0);
     }
 
     #[test]

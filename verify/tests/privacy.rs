@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_ledger::blob;
+use cairn_ledger::local::lines::append_lines;
+use cairn_ledger::local::{Hiding, LocalLedger};
 use cairn_ledger::random::SystemRandom;
 use cairn_ledger::vault::{BlobPath, PersonalPath, Vault, VaultDir, VaultError};
+use cairn_ledger::writer::Rotation;
 use cairn_schemas::commitment::{Commitment, Disclosure, KeyId};
 use cairn_schemas::data::{ErasureReason, EvidenceReceived, PrivacyErased};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::record::{Draft, Record};
 use cairn_schemas::references::{self, BlobReference, Reference};
-use cairn_schemas::time::Timestamp;
+use cairn_schemas::time::{ManualClock, Timestamp};
 use cairn_verify::{Disclosures, FaultKind, FindingKind, Opened, Options, Report, Verdict};
 use kit::*;
 use serde_json::{Value, json};
@@ -432,4 +435,68 @@ fn a_commitment_may_stand_where_a_token_may_and_a_name_may_not() {
         assert_eq!(kinds(&report).is_empty(), good, "{:#?}", report.faults);
         assert_eq!(report.privacy.commitments, u64::from(good));
     }
+}
+
+#[test]
+fn an_erasure_in_a_later_volume_counts_for_what_stood_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, files) = (folder.path().join("ledger"), folder.path().join("files"));
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("report"), "about alice").unwrap();
+    let clock = Arc::new(ManualClock::new(now()));
+    let ledger = LocalLedger::open_or_create(&path, clock, Arc::new(SystemRandom)).unwrap();
+    let mut producer = ledger.producer(&node("hr")).unwrap();
+    let mut hiding = Hiding::new(&ledger, &path).unwrap();
+    hiding.blobs = Some(files);
+    let line = json!({
+        "type": "cairn.evidence.received.v1", "data": {"email": "alice@example.com"},
+        "personal": [{"path": "/email", "subject": "user-17"}],
+        "blobs": [{"path": "/body", "file": "report", "subject": "user-17"}],
+    });
+    let input = Box::new(std::io::Cursor::new(line.to_string()));
+    assert_eq!(append_lines(&mut producer, input, false, Some(&mut hiding), &mut |_| {}).unwrap().appended, 1);
+    drop(hiding);
+    assert_eq!(ledger.ledger().rotate(Rotation::default()).unwrap(), 2);
+
+    let check = || {
+        let vault = Arc::new(Dir(VaultDir::new(&folder.path().join("ledger.vault"))));
+        let report = cairn_verify::verify(&path, &Options { vault: Some(vault), ..Options::default() });
+        assert_eq!(report.verdict, Verdict::Ok, "{:#?}", report.faults);
+        report.privacy
+    };
+    assert_eq!((check().commitments, check().blobs.present), (1, 1));
+    let vault = ledger.vault(&path).unwrap();
+    let keys = vault.keys_of("user-17").unwrap();
+    let erased = ledger.erase(&vault, &keys, ErasureReason::Request, None).unwrap();
+    assert_eq!(erased[0].place.volume, 2);
+    for removed in [1, 0] {
+        let told = check();
+        assert_eq!((told.erased[0].volume, told.erased[0].index), (2, erased[0].place.index));
+        assert_eq!((told.erased_commitments, told.blobs.erased, told.blobs.missing), (1, 1, 0));
+        assert_eq!(ledger.remove_erased_blobs(&path, &erased).unwrap(), removed);
+    }
+    // Without the volume that says so, nobody can tell that from a loss.
+    ledger.close();
+    fs::remove_dir_all(path.join("volume")).unwrap();
+    let report = cairn_verify::verify(&path, &Options::default());
+    assert!(kinds(&report).contains(&FaultKind::BlobMissing), "{:#?}", report.faults);
+    assert_eq!(report.faults.iter().find(|fault| fault.kind == FaultKind::BlobMissing).unwrap().volume, 1);
+}
+
+/// Anybody on a machine can start a program with any argument: that must not make a ledger look as if it had lost something.
+#[test]
+fn a_text_that_reads_like_a_commitment_is_none_where_none_may_stand() {
+    let mut story = Story::new();
+    let forged = Commitment { key: KeyId([1; 16]), digest: Digest::sha256(b"x") };
+    let index = story.book.detect(1);
+    story.book.edit(index, |record| {
+        record.data["process"]["arguments"] = json!([forged]);
+        record.data["fields"]["proc.cmdline"] = json!(forged);
+    });
+    // The head of the sensor's stream comes after it, over what stands there now.
+    let digest = Digest::leaf(&story.book.records[index]);
+    let (next, _) = story.book.next(&sensor());
+    story.book.set_next(&sensor(), next.0, digest);
+    let report = story.check(true);
+    assert_eq!((report.verdict, report.privacy.commitments), (Verdict::Ok, 4), "{:#?}", report.faults);
 }

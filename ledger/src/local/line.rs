@@ -10,6 +10,7 @@ use std::fmt;
 
 use cairn_schemas::canonical;
 use cairn_schemas::record::{ATTRIBUTE_LEN_MAX, Draft, RECORD_LEN_MAX};
+use cairn_schemas::references;
 use cairn_schemas::types::{NodeKind, RecordType, Role};
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -90,6 +91,11 @@ pub fn parse(line: &[u8]) -> Result<Line, LineFault> {
     }
     if !data.is_object() {
         return Err(LineFault::new("/data", "expected an object"));
+    }
+    // Nobody could open it, and a verifier with the vault would say that it is lost.
+    if let Some((place, _)) = references::find(&data).into_iter().next() {
+        let reason = "reads as a commitment or as a blob's reference; `personal` and `blobs` make those";
+        return Err(LineFault::new(format!("/data{place}"), reason));
     }
     // What is personal does not get into the record, and may be what a record cannot hold.
     let clear = masked(&data, personal.iter().map(|value| value.path.as_str()));
@@ -336,6 +342,7 @@ mod tests {
             (r#"{"type":"cairn.evidence.received.v1","data":{},"id":""}"#, "/id: has 0 bytes; 1 to 512 are allowed"),
             (r#"{"type":"cairn.evidence.received.v1","data":{},"subject":null}"#, "/subject: expected a text"),
             (r#"{"type":"cairn.sensor.loss.v1","data":{}}"#, "/data: missing field"),
+            (&evidence(r#"{"a":[{"$blob":1}]}"#), "/data/a/0: reads as a commitment or as a blob's reference"),
             (
                 r#"{"type":"cairn.evidence.received.v1","data":{},"personal":[{"path":"/a"}]}"#,
                 "/personal: missing field `subject`",
