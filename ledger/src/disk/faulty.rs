@@ -97,6 +97,22 @@ struct Folder {
     synced: BTreeMap<String, Entry>,
 }
 
+impl Folder {
+    /// Settles what becomes of every name that changed since the last sync.
+    fn settle(&mut self, random: &mut Random) {
+        let names: BTreeSet<String> = self.current.keys().chain(self.synced.keys()).cloned().collect();
+        for name in names {
+            let (now, then) = (self.current.get(&name).cloned(), self.synced.get(&name).cloned());
+            let kept = if now == then || random.flip() { now } else { then };
+            match kept {
+                Some(entry) => self.current.insert(name, entry),
+                None => self.current.remove(&name),
+            };
+        }
+        self.synced.clone_from(&self.current);
+    }
+}
+
 #[derive(Clone, PartialEq)]
 enum Entry {
     File(usize),
@@ -146,6 +162,8 @@ impl Random {
 struct State {
     inodes: Vec<Inode>,
     folders: BTreeMap<String, Folder>,
+    /// Folders that were removed, and what a crash may bring back of them.
+    removed: BTreeMap<String, Folder>,
     calls: u64,
     fault: Option<Fault>,
     /// A fault came true since it was set.
@@ -203,18 +221,35 @@ pub(crate) enum Syncs {
     RootNames,
     /// Of retained checkpoints' names.
     KeptNames,
+    /// Of volumes' names.
+    VolumeNames,
+}
+
+/// A path below its volume's folder, if it is in one.
+fn in_volume(path: &str) -> &str {
+    let below =
+        path.strip_prefix("volume/").and_then(|path| path.split_once('/').map_or(Some(""), |(_, path)| Some(path)));
+    below.unwrap_or(path)
 }
 
 impl Syncs {
-    pub(crate) const ALL: [Syncs; 6] =
-        [Syncs::Log, Syncs::LogNames, Syncs::Files, Syncs::TileNames, Syncs::RootNames, Syncs::KeptNames];
+    pub(crate) const ALL: [Syncs; 7] = [
+        Syncs::Log,
+        Syncs::LogNames,
+        Syncs::Files,
+        Syncs::TileNames,
+        Syncs::RootNames,
+        Syncs::KeptNames,
+        Syncs::VolumeNames,
+    ];
 
     fn of_file(path: &str) -> Syncs {
         if path.ends_with(".wal") || path.ends_with("segment") { Syncs::Log } else { Syncs::Files }
     }
 
     fn of_folder(folder: &str) -> Syncs {
-        match folder.split('/').next().unwrap_or_default() {
+        match in_volume(folder).split('/').next().unwrap_or_default() {
+            "volume" => Syncs::VolumeNames,
             "" => Syncs::RootNames,
             "wal" => Syncs::LogNames,
             "tile" => Syncs::TileNames,
@@ -230,6 +265,7 @@ impl FaultyDisk {
             state: Arc::new(Mutex::new(State {
                 inodes: Vec::new(),
                 folders,
+                removed: BTreeMap::new(),
                 calls: 0,
                 fault: None,
                 fired: false,
@@ -338,18 +374,23 @@ impl FaultyDisk {
             inode.current = inode.synced.clone();
         }
         state.flipped += flipped;
-        for folder in state.folders.values_mut() {
-            let names: BTreeSet<String> = folder.current.keys().chain(folder.synced.keys()).cloned().collect();
-            for name in names {
-                let (now, then) = (folder.current.get(&name).cloned(), folder.synced.get(&name).cloned());
-                let kept = if now == then || random.flip() { now } else { then };
-                match kept {
-                    Some(entry) => folder.current.insert(name, entry),
-                    None => folder.current.remove(&name),
-                };
+        let mut paths: Vec<String> = state.folders.keys().cloned().collect();
+        while let Some(path) = paths.pop() {
+            let folder = state.folders.get_mut(&path).expect("it was listed");
+            folder.settle(&mut random);
+            let below = folder.current.iter().filter(|(_, entry)| **entry == Entry::Folder);
+            let below: Vec<String> =
+                below.map(|(name, _)| if path.is_empty() { name.clone() } else { format!("{path}/{name}") }).collect();
+            for path in below {
+                // One that was removed has come back, with what was in it.
+                if !state.folders.contains_key(&path) {
+                    let folder = state.removed.remove(&path).unwrap_or_default();
+                    state.folders.insert(path.clone(), folder);
+                    paths.push(path);
+                }
             }
-            folder.synced.clone_from(&folder.current);
         }
+        state.removed.clear();
         // A folder whose name was lost is gone with all that is in it.
         let lost: Vec<String> = state.folders.keys().filter(|path| !state.reachable(path)).cloned().collect();
         for path in lost {
@@ -366,7 +407,7 @@ impl FaultyDisk {
             for (name, entry) in &content.current {
                 let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
                 if let Entry::File(inode) = entry
-                    && !path.starts_with("wal/")
+                    && !in_volume(&path).starts_with("wal/")
                     && path != "lock"
                 {
                     files.insert(path, state.inodes[*inode].current.to_vec());
@@ -560,7 +601,7 @@ impl Disk for FaultyDisk {
         let rename = |state: &mut State| {
             let entry = state.entry(from)?.clone();
             if let Entry::File(inode) = entry
-                && (to.starts_with("tile/") || to.starts_with("checkpoints/"))
+                && (in_volume(to).starts_with("tile/") || in_volume(to).starts_with("checkpoints/"))
             {
                 let bytes = state.inodes[inode].current.to_vec();
                 let before = state.frozen.insert(to.to_owned(), bytes.clone());
@@ -581,7 +622,9 @@ impl Disk for FaultyDisk {
             if state.folders.get(folder).is_some_and(|folder| !folder.current.is_empty()) {
                 return Err(io::ErrorKind::DirectoryNotEmpty.into());
             }
-            state.folders.remove(folder);
+            if let Some(content) = state.folders.remove(folder) {
+                state.removed.insert(folder.to_owned(), content);
+            }
             state.set(folder, None)
         };
         self.call(None, remove, |_, _| {})

@@ -11,6 +11,8 @@ use crate::note::{Note, VerifierKey};
 
 mod changes;
 mod faults;
+mod lives;
+mod pending;
 mod restored;
 mod simulator;
 mod volumes;
