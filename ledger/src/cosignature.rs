@@ -89,6 +89,7 @@ pub struct CosignatureSigner {
 }
 
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a process has one or two")]
 enum Key {
     Ed25519(SigningKey),
     MlDsa44(mldsa::SecretKey),

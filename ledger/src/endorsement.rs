@@ -36,6 +36,7 @@ pub enum EndorsementError {
 
 /// What the root key may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one is made now and then, and taken apart at once")]
 pub enum Endorsement {
     /// This key signs the checkpoints of the volume that is its name.
     LedgerKey {
