@@ -51,6 +51,10 @@ pub(crate) struct Rebuilt {
 }
 
 /// A record.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are records, and a box for each would be made on one core and freed on another"
+)]
 pub(crate) enum Body {
     /// It is the tree's, and it is a record.
     Record(Facts),
