@@ -164,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn many_files_are_synced_at_the_same_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = crate::disk::DirDisk::new(folder.path().to_owned());
+        assert!(disk.syncs_at_once() > 1);
+        for count in 0..20 {
+            let files: Vec<NewFile> = (0..count)
+                .map(|number| NewFile { path: format!("many/{count}/{number}"), bytes: vec![number; 5] })
+                .collect();
+            write_files(&disk, &mut Folders::default(), &files).unwrap();
+            files.iter().for_each(|file| assert_eq!(disk.read(&file.path).unwrap(), file.bytes));
+        }
+    }
+
+    #[test]
     fn a_crash_within_leaves_whole_files_or_none() {
         let calls = {
             let disk = FaultyDisk::new(0);

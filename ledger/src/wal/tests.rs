@@ -107,6 +107,26 @@ fn segments_follow_each_other_and_are_used_again() {
 }
 
 #[test]
+fn a_segment_made_ready_beside_the_commits_is_the_next() {
+    let disk = FaultyDisk::new(7);
+    let mut wal = started(&disk, 0);
+    let groundwork = wal.groundwork();
+    for index in 0..400_u64 {
+        let calls = disk.calls();
+        append(&mut wal, index..index + 1, index.saturating_sub(30)).unwrap();
+        // A write and a sync; with a segment's first group its name as well. Making or emptying one is not among them.
+        assert!(disk.calls() - calls <= 4, "record {index}: {} calls", disk.calls() - calls);
+        groundwork((index + 1).saturating_sub(30));
+    }
+    disk.crash();
+    assert_eq!(replay(&disk, 370).unwrap(), (370..400).map(record).collect::<Vec<_>>());
+    drop(wal);
+    let calls = disk.calls();
+    groundwork(400);
+    assert_eq!(disk.calls(), calls, "the log is gone");
+}
+
+#[test]
 fn a_missing_segment_is_noticed() {
     let disk = FaultyDisk::new(7);
     let mut wal = started(&disk, 0);
