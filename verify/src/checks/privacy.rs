@@ -315,6 +315,7 @@ impl Privacy {
 }
 
 /// Whether a blob's file is there and is the one that its record refers to.
+#[allow(clippy::result_large_err, reason = "asked once for each blob, beside reading its file")]
 fn check(root: &Source, blob: &Blob) -> Result<(), (FaultKind, Fault)> {
     let Blob { reference, at } = blob;
     let file = blob::path(&reference.digest);
