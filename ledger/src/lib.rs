@@ -36,6 +36,7 @@ pub mod local;
 pub mod mirror;
 pub mod mldsa;
 pub mod note;
+pub mod pinned;
 pub mod policy;
 #[cfg(feature = "write")]
 pub mod producer;

@@ -9,18 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use cairn_ledger::checkpoint::Checkpoint;
+use cairn_ledger::tile::TileId;
+use cairn_ledger::volume::parse_origin;
 use cairn_release::Trust;
 use cairn_release::check::TrustError;
 use cairn_schemas::data::NodeCapabilities;
+use cairn_schemas::digest::Digest;
 use cairn_schemas::record::Draft;
 use cairn_schemas::time::Clock;
 use cairn_schemas::token::TokenKey;
 
 use crate::active::{Active, ActiveRelease};
 use crate::backoff::Backoff;
-use crate::checkpoint::{CheckpointRefused, Checkpoints, Latest};
+use crate::checkpoint::{CheckpointRefused, Checkpoints, Latest, Pinned};
 use crate::client::Client;
-use crate::compare::{Comparer, Finding};
+use crate::compare::{Comparer, Finding, Peers};
 use crate::durable::{self, DiskError};
 use crate::identity::Identity;
 use crate::random::Random;
@@ -102,6 +106,8 @@ struct Inner {
 /// How many threads a shutdown waits for: uplink and heads. The one that follows releases may sit in a long poll; it does
 /// nothing more once it comes back.
 const AWAITED: usize = 2;
+/// Most volumes that are gone through in one look: a ledger gets one a year.
+const VOLUMES_AT_ONCE_MAX: usize = 64;
 
 impl Agent {
     /// Starts a node that has joined. Does not need the control plane.
@@ -112,9 +118,15 @@ impl Agent {
         let AgentConfig { folder, url, capabilities, limits, poll_wait, compare_interval, clock, random } = config;
         let pins = identity.pins();
         let trust = Trust::from_pins(pins)?;
-        let origin = format!("{}/1", pins.ledger_name);
+        let origin = trust.ledger_key.name().to_owned();
+        let ledger = Pinned {
+            name: pins.ledger_name.clone(),
+            key: trust.ledger_key.clone(),
+            root: pins.root_key.parse().map_err(TrustError::LedgerKey)?,
+            endorsed: trust.endorsed.clone(),
+        };
         let comparer = trust.witnesses.as_ref().map(|policy| Comparer::new(&origin, trust.ledger_key.clone(), policy));
-        let checkpoints = Checkpoints::open(&folder, origin, trust.ledger_key.clone())?;
+        let checkpoints = Checkpoints::open(&folder, ledger)?;
         let latest = checkpoints.latest();
         let spool = Spool::open(
             &folder.join("spool"),
@@ -128,7 +140,7 @@ impl Agent {
             spool.saw_checkpoint(seen);
         }
         let active = Active::default();
-        let mut releases = Releases::open(&folder, trust, active.clone(), spool.clone(), clock)?;
+        let mut releases = Releases::open(&folder, trust.clone(), active.clone(), spool.clone(), clock)?;
         // A full spool must not keep a node from starting: it would never drain.
         if let Err(error) = spool.record(Draft::new(&capabilities).subject(identity.node().as_str())) {
             tracing::error!(%error, "what this node can do could not be recorded");
@@ -149,7 +161,7 @@ impl Agent {
         })?;
         if let Some(comparer) = comparer.filter(Comparer::has_peers) {
             let (stop, spool, random) = (stop.clone(), spool.clone(), Arc::clone(&random));
-            let comparing = Comparing { comparer, client: client.clone(), latest, spool, folder, random };
+            let comparing = Comparing { comparer, trust, client: client.clone(), latest, spool, folder, random };
             spawn("cairn-compare", &channel().0, move || comparing.run(compare_interval, &stop))?;
         }
         let follower = Follower { client, spool: spool.clone(), checkpoints, releases, poll_wait, random };
@@ -237,6 +249,7 @@ fn sign_heads(spool: &Spool, stop: &Stop) {
 /// Compares, now and then, what the control plane shows with what witnesses have seen.
 struct Comparing {
     comparer: Comparer,
+    trust: Trust,
     client: Client,
     latest: Latest,
     spool: Spool,
@@ -254,10 +267,24 @@ impl Comparing {
                 return;
             }
             let Some(seen) = self.latest.note() else { continue };
-            for finding in self.comparer.round(&seen, &self.client, &*self.random) {
+            let Some(volume) = self.follow_volume(&seen) else { continue };
+            let peers = VolumePeers { client: &self.client, volume };
+            for finding in self.comparer.round(&seen, &peers, &*self.random) {
                 self.tell(finding);
             }
         }
+    }
+
+    /// Witnesses know each volume as a log of its own: the newest note says which one to compare, and gives its number.
+    fn follow_volume(&mut self, seen: &[u8]) -> Option<u64> {
+        let (checkpoint, note) = Checkpoint::parse(seen).ok()?;
+        let (_, volume) = parse_origin(&checkpoint.origin)?;
+        let keys = self.trust.endorsed.keys_of(&self.trust.ledger_name, &self.trust.ledger_key, &checkpoint.origin);
+        let key = keys.into_iter().find(|key| note.verify(std::slice::from_ref(key)).is_ok())?;
+        if !self.comparer.is_of(&key) {
+            self.comparer = Comparer::new(&checkpoint.origin, key, self.trust.witnesses.as_ref()?);
+        }
+        Some(volume)
     }
 
     fn tell(&self, finding: Finding) {
@@ -276,6 +303,22 @@ impl Comparing {
                 }
             }
         }
+    }
+}
+
+/// Witnesses, and the tiles of one volume.
+struct VolumePeers<'a> {
+    client: &'a Client,
+    volume: u64,
+}
+
+impl Peers for VolumePeers<'_> {
+    fn witness_checkpoint(&self, url: &str) -> Result<Option<Vec<u8>>, String> {
+        self.client.witness_checkpoint(url)
+    }
+
+    fn tile(&self, tile: TileId) -> Result<Vec<Digest>, String> {
+        self.client.tile_of(self.volume, tile).map_err(|error| error.to_string())
     }
 }
 
@@ -335,20 +378,45 @@ impl Follower {
     }
 
     fn look_at_checkpoint(&mut self) {
-        let bytes = match self.client.checkpoint() {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                tracing::debug!(%error, "no checkpoint");
-                return;
+        // The volume that was seen last, and the one behind it where there is one by now.
+        for volume in (self.checkpoints.volume()..).take(VOLUMES_AT_ONCE_MAX) {
+            match self.client.checkpoint_of(volume) {
+                Ok(Some(bytes)) => self.take_checkpoint(&bytes),
+                // The oldest volumes may be gone: one behind them is looked for once.
+                Ok(None) if volume == self.checkpoints.volume() => {}
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "no checkpoint");
+                    return;
+                }
             }
-        };
-        match self.checkpoints.offer(&bytes) {
+        }
+    }
+
+    fn take_checkpoint(&mut self, bytes: &[u8]) {
+        let mut offered = self.checkpoints.offer(bytes);
+        if matches!(offered, Err(CheckpointRefused::NotTheLedgers(_))) {
+            // Perhaps the ledger has another key since, and the root said so.
+            let learnt = match self.client.endorsements() {
+                Ok(notes) => self.checkpoints.learn(&notes).unwrap_or_else(|error| {
+                    tracing::error!(%error, "what the root said could not be kept");
+                    false
+                }),
+                Err(_) => false,
+            };
+            if learnt {
+                offered = self.checkpoints.offer(bytes);
+            }
+        }
+        match offered {
             Ok(()) => {
                 if let Some(seen) = self.checkpoints.newest() {
                     self.spool.saw_checkpoint(seen);
                 }
             }
-            Err(error @ CheckpointRefused::Smaller { .. }) => tracing::warn!(%error, "the ledger went back"),
+            Err(error @ (CheckpointRefused::Smaller { .. } | CheckpointRefused::Earlier { .. })) => {
+                tracing::warn!(%error, "the ledger went back")
+            }
             Err(error) => tracing::error!(%error, "the ledger's checkpoint is not believed"),
         }
     }

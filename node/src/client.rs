@@ -172,6 +172,27 @@ impl Client {
         bytes(&url, self.get(&url), ANSWER_LEN_MAX)
     }
 
+    /// The newest checkpoint of a volume; `None` where the control plane has no such volume.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn checkpoint_of(&self, volume: u64) -> Result<Option<Vec<u8>>, ClientError> {
+        let url = format!("{}/ledger/{}", self.base, cairn_ledger::volume::path(volume, "checkpoint"));
+        match bytes(&url, self.get(&url), ANSWER_LEN_MAX) {
+            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            answered => answered.map(Some),
+        }
+    }
+
+    /// `GET /ledger/endorsements`: what the root said about the ledger's keys, as far as the control plane knows.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn endorsements(&self) -> Result<Vec<String>, ClientError> {
+        let url = format!("{}/ledger/endorsements", self.base);
+        json(&url, self.get(&url))
+    }
+
     /// `GET /ledger/releases/<serial>/<file>`, at most `limit` bytes.
     ///
     /// # Errors
@@ -186,8 +207,16 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub fn tile(&self, tile: TileId) -> Result<Vec<Digest>, ClientError> {
+        self.tile_of(1, tile)
+    }
+
+    /// [`Client::tile`] of a volume.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn tile_of(&self, volume: u64, tile: TileId) -> Result<Vec<Digest>, ClientError> {
         let fetch = |tile: TileId| {
-            let url = format!("{}/ledger/{tile}", self.base);
+            let url = format!("{}/ledger/{}", self.base, cairn_ledger::volume::path(volume, &tile.to_string()));
             let bytes = bytes(&url, self.get(&url), TILE_LEN_MAX)?;
             decode_hashes(tile, &bytes).map_err(|error| ClientError::Unreadable { url, reason: error.to_string() })
         };

@@ -148,6 +148,12 @@ impl Comparer {
         }
     }
 
+    /// Whether it compares checkpoints that this key signs.
+    #[must_use]
+    pub fn is_of(&self, key: &VerifierKey) -> bool {
+        self.key == *key
+    }
+
     /// Whether there is anybody to compare with.
     #[must_use]
     pub fn has_peers(&self) -> bool {

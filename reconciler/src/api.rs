@@ -72,6 +72,7 @@ pub fn router(api: Arc<Api>) -> Router {
             get(nodes::position).post(nodes::append).layer(DefaultBodyLimit::max(APPEND_BODY_LEN_MAX)),
         )
         .route("/ledger/checkpoint", get(files::checkpoint))
+        .route("/ledger/endorsements", get(endorsements))
         .route("/ledger/cosigned", get(files::cosigned))
         .route("/ledger/checkpoints/{size}", get(files::numbered))
         .route("/ledger/tile/{*path}", get(files::tile))
@@ -114,6 +115,11 @@ async fn readyz(State(api): State<Arc<Api>>) -> Response {
         return "ready\n".into_response();
     }
     Refused::new(StatusCode::SERVICE_UNAVAILABLE, "no node has activated a release yet", None).into_response()
+}
+
+/// What the root said about the ledger's keys: nobody believes it because of who brings it.
+async fn endorsements(State(api): State<Arc<Api>>) -> axum::Json<Vec<String>> {
+    axum::Json(api.live.read().endorsements().to_vec())
 }
 
 async fn notify(State(api): State<Arc<Api>>) -> StatusCode {

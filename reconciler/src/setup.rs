@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cairn_ledger::note::VerifierKey;
+use cairn_ledger::keys::KeyFolder;
+use cairn_ledger::note::{NoteSigner, VerifierKey};
 use cairn_ledger::writer::{Ledger, OpenError};
 use cairn_release::content::FileEntry;
 use cairn_schemas::data::{LedgerCarried, LedgerOpened};
@@ -128,7 +129,7 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     }
     let mut fresh = new_folder;
     let keys_folder = dir.join("keys");
-    let fleet = match known_fleet {
+    let mut fleet = match known_fleet {
         Some(fleet) => fleet,
         None => {
             let (made, fleet) = keys::make(&keys_folder, options.signers.clone(), options.random.as_ref())?;
@@ -147,6 +148,7 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     if opened {
         step(Step::LedgerOpened { name: fleet.name.clone(), path: dir.join("ledger") });
     }
+    finish_key_change(dir, &mut fleet, &ledger)?;
     check_belongs(dir, &fleet, &ledger)?;
     witnesses::settle(dir, &fleet, &ledger)?;
     if let Some(commit) = make_policies(&policies, options)? {
@@ -244,7 +246,9 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
         OpenError::Locked => SetupError::LedgerInUse { path: path.clone() },
         source => SetupError::Ledger { path: path.clone(), source: Box::new(source) },
     };
-    match Ledger::open(&path, keys.ledger.clone(), Arc::clone(&options.clock)) {
+    let next = KeyFolder::at(dir.join("keys")).next_ledger()?;
+    let signers: Vec<NoteSigner> = std::iter::once(keys.ledger.clone()).chain(next).collect();
+    match Ledger::open(&path, signers, Arc::clone(&options.clock)) {
         Ok(ledger) => return Ok((ledger, false)),
         Err(OpenError::NoLedger) => {}
         Err(error) => return Err(failed(error)),
@@ -264,6 +268,20 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
     };
     let ledger = Ledger::create(&path, &opened, keys.ledger.clone(), Arc::clone(&options.clock)).map_err(failed)?;
     Ok((ledger, true))
+}
+
+/// Finishes a change of the ledger's key that was cut short behind its record: the new key is in force, and takes its place in the key
+/// folder and in `fleet.yaml`.
+fn finish_key_change(dir: &Path, fleet: &mut Fleet, ledger: &Ledger) -> Result<(), SetupError> {
+    let (folder, current) = (KeyFolder::at(dir.join("keys")), ledger.key());
+    if folder.next_ledger()?.is_some_and(|next| same_key(&next.verifier().to_string(), &current)) {
+        folder.adopt_next_ledger()?;
+    }
+    if !same_key(&current, &fleet.keys.ledger) && keys::was_replaced(folder.path(), &fleet.keys.ledger) {
+        fleet::replace_ledger_key(&dir.join(fleet::FLEET_FILE), &current)?;
+        fleet.keys.ledger = current;
+    }
+    Ok(())
 }
 
 /// Whether two vkeys are the same key, whatever volume their names say.

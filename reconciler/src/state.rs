@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cairn_ledger::volume::Place;
 use cairn_schemas::data::{
-    CarriedNode, CarriedStream, FleetObserved, GitRefused, LedgerCarried, LedgerOpened, NodeCapabilities, NodeFellback,
-    NodeJoined, NodeLoaded, NodeRefused, ReleaseBuilt, ReleaseRejected, RolloutAborted, RolloutAdvanced,
-    RolloutEntered, RolloutHeld, RolloutPromoted, RolloutSuperseded, StreamObserved, StreamRejected,
+    CarriedNode, CarriedStream, FleetObserved, GitRefused, LedgerCarried, LedgerKeyRotated, LedgerOpened,
+    NodeCapabilities, NodeFellback, NodeJoined, NodeLoaded, NodeRefused, ReleaseBuilt, ReleaseRejected, RolloutAborted,
+    RolloutAdvanced, RolloutEntered, RolloutHeld, RolloutPromoted, RolloutSuperseded, StreamObserved, StreamRejected,
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{CommitId, NodeId, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
@@ -84,6 +84,7 @@ pub struct State {
     known_good: BTreeSet<Digest>,
     recent: VecDeque<Recent>,
     counts: BTreeMap<RecordType, u64>,
+    endorsements: Vec<String>,
 }
 
 impl State {
@@ -105,6 +106,7 @@ impl State {
             known_good: BTreeSet::new(),
             recent: VecDeque::new(),
             counts: BTreeMap::new(),
+            endorsements: Vec::new(),
         }
     }
 
@@ -138,8 +140,12 @@ impl State {
             RecordType::StreamRejected => self.follow_rejected(&record.data_as()?),
             RecordType::LedgerOpened => {
                 if let Some(previous) = record.data_as::<LedgerOpened>()?.previous {
+                    self.endorsements.extend(previous.endorsement);
                     self.carry(previous.nodes, previous.streams, seen);
                 }
+            }
+            RecordType::LedgerKeyRotated => {
+                self.endorsements.push(record.data_as::<LedgerKeyRotated>()?.endorsement);
             }
             RecordType::LedgerCarried => {
                 let LedgerCarried { nodes, streams } = record.data_as()?;
@@ -468,6 +474,12 @@ impl State {
     #[must_use]
     pub const fn recent(&self) -> &VecDeque<Recent> {
         &self.recent
+    }
+
+    /// What the root said about the ledger's keys, oldest first: nodes that pinned an older key believe it.
+    #[must_use]
+    pub fn endorsements(&self) -> &[String] {
+        &self.endorsements
     }
 
     /// How many records of each type.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use cairn_ledger::checkpoint::{Checkpoint, CheckpointError};
 use cairn_ledger::note::{NoteError, VerifierKey};
+use cairn_ledger::pinned::EndorsedKeys;
 use cairn_ledger::policy::{Policy, PolicyError, Refused};
 use cairn_ledger::proof::{Proof, ProofTextError};
 use cairn_ledger::tree::TreeError;
@@ -31,10 +32,12 @@ use crate::statement::{Statement, StatementError};
 /// What the reader pins. Nothing else is believed.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    /// The ledger's name; its first volume's checkpoints have the origin `<name>/1`.
+    /// The ledger's name; its volumes' checkpoints have the origins `<name>/<volume>`.
     pub ledger_name: String,
-    /// The ledger's key.
+    /// The ledger's key, under any volume's name: it signs every volume until the root endorses another one.
     pub ledger_key: VerifierKey,
+    /// Keys that the ledger's root endorsed since.
+    pub endorsed: EndorsedKeys,
     /// The control plane: `release.built` is believed from its streams only.
     pub control_node: NodeId,
     /// The release key.
@@ -72,6 +75,7 @@ impl Trust {
         Ok(Trust {
             ledger_name: pins.ledger_name.clone(),
             ledger_key: pins.ledger_key.parse()?,
+            endorsed: EndorsedKeys::default(),
             control_node: pins.control_node.clone(),
             release_key: ReleaseKey::from_pem(&pins.release_key)?,
             signers: SignerPolicy::from_config(&pins.signers)?,
@@ -330,11 +334,16 @@ fn check_inclusion(files: &ReleaseFiles, trust: &Trust) -> Result<(RecordIndex, 
         other => CheckError::ProofMalformed(other),
     };
     let proof = Proof::parse(&files.proof).map_err(split)?;
-    let origin = format!("{}/1", trust.ledger_name);
-    let keys = std::slice::from_ref(&trust.ledger_key);
-    let checkpoint = proof.verify(&Digest::leaf(&files.record), &origin, keys).map_err(split)?;
+    // The checkpoint says which volume it is of. That it is one of the pinned ledger's is found out by the keys: there are none for others.
+    let (Checkpoint { origin, .. }, _) = Checkpoint::parse(&proof.checkpoint).map_err(CheckError::Checkpoint)?;
+    let keys = trust.endorsed.keys_of(&trust.ledger_name, &trust.ledger_key, &origin);
+    if keys.is_empty() {
+        let expected = format!("{}/<volume>", trust.ledger_name);
+        return Err(CheckError::Checkpoint(CheckpointError::Origin { expected, actual: origin }));
+    }
+    let checkpoint = proof.verify(&Digest::leaf(&files.record), &origin, &keys).map_err(split)?;
     if let Some(policy) = &trust.witnesses {
-        policy.check(&proof.checkpoint, &origin, keys).map_err(CheckError::Witnesses)?;
+        policy.check(&proof.checkpoint, &origin, &keys).map_err(CheckError::Witnesses)?;
     }
     Ok((proof.index, checkpoint))
 }

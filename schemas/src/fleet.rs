@@ -30,6 +30,41 @@ pub struct Fleet {
     /// The root key's word for that policy, a signed note (`ledger/FORMAT.md`, Endorsements). Not needed while `root.key` lies in `keys/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses_endorsement: Option<String>,
+    /// How the ledger is kept.
+    #[serde(default)]
+    pub ledger: LedgerConfig,
+}
+
+/// How a fleet's ledger is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LedgerConfig {
+    /// When the current volume is closed and the next one opened.
+    #[serde(default)]
+    pub rotate_after: RotateAfter,
+}
+
+/// Days after which a volume is closed where `fleet.yaml` does not say.
+pub const ROTATE_AFTER_DAYS: u64 = 365;
+
+/// When a volume is closed: whichever comes first. Where the file has the field and names neither: never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RotateAfter {
+    /// When its first record is so many days old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u64>,
+    /// When it has so many records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+}
+
+impl Default for RotateAfter {
+    fn default() -> RotateAfter {
+        RotateAfter { days: Some(ROTATE_AFTER_DAYS), records: None }
+    }
 }
 
 /// The public keys of a fleet.

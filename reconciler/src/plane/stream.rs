@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use cairn_ledger::writer::RotateAfter;
 use cairn_schemas::data::{FleetObserved, StreamObserved};
+use cairn_schemas::fleet;
 use cairn_schemas::record::Draft;
 
 use super::Shared;
@@ -12,11 +14,14 @@ use crate::step::{Step, one_line};
 pub(super) const OBSERVE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Most streams in one record; more make several records.
 pub(super) const STREAMS_PER_RECORD_MAX: usize = 200;
+/// How often it is looked whether the ledger's volume is due to be closed.
+const ROTATE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether a head is due.
 const TICK: Duration = Duration::from_millis(200);
 
 pub(super) fn run(shared: &Shared) {
     let mut observed = shared.clock.now();
+    let mut looked = observed;
     let mut told = false;
     while !shared.stopping() {
         shared.tick.wait(TICK);
@@ -27,15 +32,32 @@ pub(super) fn run(shared: &Shared) {
             done = observe(shared);
             observed = now;
         }
+        let mut done = done.map_err(|error| one_line(&error));
+        if done.is_ok() && (now < looked || now.since(looked) >= ROTATE_INTERVAL) {
+            done = rotate(shared);
+            looked = now;
+        }
         match done {
             Ok(()) => told = false,
             Err(_) if told => {}
-            Err(error) => {
-                shared.step(Step::Trouble { what: "recording".to_owned(), problem: one_line(&error) });
+            Err(problem) => {
+                shared.step(Step::Trouble { what: "recording".to_owned(), problem });
                 told = true;
             }
         }
     }
+}
+
+/// Closes the ledger's volume and opens the next, where `fleet.yaml` says that it is time.
+fn rotate(shared: &Shared) -> Result<(), String> {
+    let fleet::RotateAfter { days, records } = shared.fleet.ledger.rotate_after;
+    let age = days.map(|days| Duration::from_secs(days.saturating_mul(86_400)));
+    match shared.ledger.rotate_if_due(RotateAfter { records, age }) {
+        Ok(Some(volume)) => tracing::info!(volume, "the ledger goes on in another volume"),
+        Ok(None) => {}
+        Err(error) => return Err(one_line(&error)),
+    }
+    Ok(())
 }
 
 fn observe(shared: &Shared) -> Result<(), crate::control::ControlError> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cairn_ledger::keys::KeysError;
 use cairn_ledger::writer::{OpenError, ReadError};
 use cairn_schemas::fleet::FLEET_VERSION;
 
@@ -113,6 +114,9 @@ pub enum SetupError {
         /// The ledger.
         path: PathBuf,
     },
+    /// The next ledger key, which an interrupted change left, cannot be read.
+    #[error(transparent)]
+    LedgerKeys(#[from] KeysError),
     /// The ledger cannot be opened.
     #[error("the ledger {} cannot be opened", path.display())]
     Ledger {
@@ -173,6 +177,7 @@ impl SetupError {
             }
             SetupError::LedgerMissing { .. } => "restore it from a backup, or start anew in another folder with --dir",
             SetupError::LedgerInUse { .. } => "stop the other cairn, or choose another folder with --dir",
+            SetupError::Ledger { source, .. } if source.remedy().is_some() => source.remedy()?,
             SetupError::Ledger { .. } | SetupError::Read { .. } => "`cairn verify` says more; nothing was changed",
             SetupError::OtherLedger { .. } => "restore the one that was changed from a backup; nothing was changed",
             SetupError::Policies { .. } => "mend it with git",

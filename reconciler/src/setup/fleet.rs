@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use cairn_schemas::fleet::{FLEET_VERSION, Fleet, SignersConfig};
+use cairn_schemas::fleet::{FLEET_VERSION, Fleet, RotateAfter, SignersConfig};
 use serde::Deserialize;
 
 use super::SetupError;
@@ -103,6 +103,14 @@ fn text(fleet: &Fleet) -> String {
     if let Some(endorsement) = &fleet.witnesses_endorsement {
         line(format!("witnesses_endorsement: {}", quoted(endorsement)));
     }
+    line("# When the ledger's current volume is closed and the next one opened: after so many days, or with so many records.".into());
+    line("ledger:".into());
+    let RotateAfter { days, records } = fleet.ledger.rotate_after;
+    let rotate: Vec<String> = [("days", days), ("records", records)]
+        .into_iter()
+        .filter_map(|(what, number)| Some(format!("{what}: {}", number?)))
+        .collect();
+    line(format!("  rotate_after: {{ {} }}", rotate.join(", ")));
     out
 }
 
@@ -127,6 +135,7 @@ mod tests {
             signers,
             witnesses: Some("# two \"lines\"\nquorum none\n".into()),
             witnesses_endorsement: None,
+            ledger: Default::default(),
         }
     }
 

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cairn_ledger::note::NoteSigner;
+use cairn_ledger::note::{NoteSigner, VerifierKey};
 use cairn_release::key::ReleaseSigner;
 use cairn_schemas::digest::Digest;
-use cairn_schemas::fleet::{FLEET_VERSION, Fleet, FleetKeys, SignersConfig};
+use cairn_schemas::fleet::{FLEET_VERSION, Fleet, FleetKeys, LedgerConfig, SignersConfig};
 use cairn_schemas::token::TokenKey;
 use ed25519_dalek::SigningKey;
 
@@ -101,6 +101,7 @@ pub(super) fn make(folder: &Path, signers: SignersConfig, random: &dyn Random) -
         signers,
         witnesses: None,
         witnesses_endorsement: None,
+        ledger: LedgerConfig::default(),
     };
     Ok((made, fleet))
 }
@@ -113,11 +114,17 @@ pub(super) fn load(folder: &Path, fleet: &Fleet) -> Result<Keys, SetupError> {
         (RELEASE_FILE, keys.release.public().to_pem(), &fleet.keys.release),
         (CONTROL_FILE, public(&keys.control), &fleet.keys.control),
     ] {
-        if ours.trim() != theirs.trim() {
+        if ours.trim() != theirs.trim() && !(file == LEDGER_FILE && was_replaced(folder, theirs)) {
             return Err(SetupError::OtherKey { path: folder.join(file) });
         }
     }
     Ok(keys)
+}
+
+/// Whether this ledger key is one that another took the place of: it is kept, and `fleet.yaml` still names it.
+pub(super) fn was_replaced(folder: &Path, vkey: &str) -> bool {
+    let old = vkey.trim().parse::<VerifierKey>().ok();
+    old.is_some_and(|old| folder.join(format!("ledger-{:08x}.key", old.id())).exists())
 }
 
 fn read_all(folder: &Path, epoch: &str) -> Result<Keys, SetupError> {
