@@ -36,13 +36,19 @@ pub(crate) fn root_signer() -> NoteSigner {
     NoteSigner::new("test/root", SigningKey::from_bytes(&[2; 32])).unwrap()
 }
 
+/// `ledger.opened` must have one; nothing is signed with it.
+const RELEASE_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbanJuFtzQcyT5UZI2zwke0F1prFm\n\
+9lwRWDaLWr52Z2ADMv5hx4Qo47wjZsPj/buvArFtS59Oj9NrQNbXdzC2Fg==\n\
+-----END PUBLIC KEY-----\n";
+
 pub(crate) fn opened() -> LedgerOpened {
     LedgerOpened {
         name: "test".into(),
         volume: 1,
         ledger_key: signer().verifier().to_string(),
         root_key: NoteSigner::new("test/root", SigningKey::from_bytes(&[2; 32])).unwrap().verifier().to_string(),
-        release_key: "-----BEGIN PUBLIC KEY-----".into(),
+        release_key: RELEASE_KEY.into(),
         control_node: "control".parse().unwrap(),
         control_key: head::format_key(&SigningKey::from_bytes(&[3; 32]).verifying_key()),
         unsigned_commits: true,

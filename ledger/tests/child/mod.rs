@@ -302,6 +302,9 @@ impl Said {
     pub(crate) fn check_reopened(&self, dir: &Path, context: &str) -> TreeSize {
         drop(Ledger::open(dir, signer(), clock()).unwrap_or_else(|error| panic!("{context}: {error}")));
         let size = self.check(dir);
+        let options = cairn_verify::Options { key: Some(signer().verifier().to_string()), ..Default::default() };
+        let report = cairn_verify::verify(dir, &options);
+        assert_eq!(report.verdict, cairn_verify::Verdict::Ok, "{context}: {:#?}", report.faults);
         if let Some((last, _)) = self.durable.last_key_value() {
             assert!(size.0 > *last, "{context}: record {last} was acknowledged, and {size} are there");
         }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cairn_schemas::record::Record;
 
 use super::faults::OPTIONS;
-use super::simulator::{Fleet, first_of, number_from, scratch};
+use super::simulator::{Fleet, audit, first_of, number_from, scratch};
 use super::*;
 use crate::disk::faulty::{FaultyDisk, Random, SyncPoint, Syncs};
 use crate::fixture::check_volume;
@@ -153,6 +153,14 @@ impl Life {
         ledger.close();
         assert!(ledger.stopped().is_none());
         self.verify(&volumes);
+        if self.promises.dropping > self.promises.dropped {
+            // A volume that a crash left half removed has no checkpoint, and removing it again goes on.
+            let ledger = self.open().unwrap();
+            ledger.drop_before(self.promises.dropping).unwrap();
+        }
+        let folder = tempfile::tempdir_in(scratch()).unwrap();
+        self.disk.copy_to(folder.path());
+        audit(folder.path());
     }
 
     fn verify(&self, volumes: &[u64]) {

@@ -158,6 +158,7 @@ impl Promises {
     fn verify(&self, disk: &FaultyDisk) {
         let folder = tempfile::tempdir_in(scratch()).unwrap();
         disk.copy_to(folder.path());
+        audit(folder.path());
         let records = check(folder.path());
         let fleet = Fleet::get();
         let mut next = [0; 3];
@@ -204,6 +205,13 @@ impl Promises {
 pub(super) fn scratch() -> &'static Path {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory } else { Path::new("/tmp") }
+}
+
+/// The auditor's check of the whole ledger, which shares no state with the writer.
+pub(super) fn audit(folder: &Path) {
+    let options = cairn_verify::Options { threads: 1, ..cairn_verify::Options::default() };
+    let report = cairn_verify::verify(folder, &options);
+    assert_eq!(report.verdict, cairn_verify::Verdict::Ok, "{:#?}", report.faults);
 }
 
 /// RFC 6962 hashing for `rs_merkle`.
