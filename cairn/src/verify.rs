@@ -25,6 +25,10 @@ pub(crate) struct Arguments {
     /// The JSON report of an earlier verification, which must be the beginning of this one
     #[arg(long, value_name = "REPORT")]
     since: Option<PathBuf>,
+    /// The witness policy that the newest checkpoint must meet, a file in the form of C2SP tlog-policy; without it the ledger's own policy
+    /// is used, and not being met is only a finding
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Findings (undeclared gaps, unattested tails, abandoned streams) count as faults
     #[arg(long)]
     strict: bool,
@@ -47,7 +51,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         None => pinned_key(&arguments.path),
     };
     let vault = vault(arguments)?;
-    let options = Options { key, since, threads: 0, structure: arguments.structure, vault, progress: progress() };
+    let policy = arguments.policy.as_deref().map(policy).transpose()?;
+    let options =
+        Options { key, policy, since, threads: 0, structure: arguments.structure, vault, progress: progress() };
     let report = cairn_verify::verify(&arguments.path, &options);
     if arguments.json {
         say::line(format_args!("{}", report.to_json()));
@@ -71,6 +77,13 @@ fn vault(_: &Arguments) -> Result<Option<Arc<dyn Disclosures>>, Failure> {
     Ok(None)
 }
 
+fn policy(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::unknown(format!("--policy {}: {error}", path.display()))
+            .hint("give a file in the form of C2SP tlog-policy: lines `witness <name> <vkey>`, and one `quorum <name>`")
+    })
+}
+
 fn earlier(path: &Path) -> Result<EarlierReport, Failure> {
     let bytes = std::fs::read(path).map_err(|error| {
         Failure::unknown(format!("{}: {error}", path.display())).hint("give the file that `cairn verify --json` wrote")
@@ -92,18 +105,20 @@ pub(crate) fn given_key(key: &str) -> Result<String, Failure> {
     })
 }
 
-/// The key that this user pinned for the ledger at `path`: a line of `~/.config/cairn/keys` with the checkpoint's origin as its
-/// name. Lines that start with `#` are comments.
+/// The key that this user pinned for the ledger at `path`: a line of `~/.config/cairn/keys` with the ledger's name and any volume as its
+/// name; a key that signed one volume vouches for the others. Lines that start with `#` are comments.
 pub(crate) fn pinned_key(path: &Path) -> Option<String> {
-    let checkpoint = std::fs::read_to_string(path.join("checkpoint")).ok()?;
-    let origin = checkpoint.lines().next()?;
+    let name = cairn_verify::ledger_name(path)?;
     let pins = std::fs::read_to_string(PathBuf::from(std::env::var_os("HOME")?).join(".config/cairn/keys")).ok()?;
-    find_pin(&pins, origin)
+    find_pin(&pins, &name)
 }
 
-fn find_pin(pins: &str, origin: &str) -> Option<String> {
+fn find_pin(pins: &str, ledger: &str) -> Option<String> {
     let mut lines = pins.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    lines.find(|line| line.split('+').next() == Some(origin)).map(ToOwned::to_owned)
+    let of = |line: &&str| {
+        line.split('+').next().and_then(|name| name.rsplit_once('/')).is_some_and(|(name, _)| name == ledger)
+    };
+    lines.find(of).map(ToOwned::to_owned)
 }
 
 /// A bar on a terminal; nothing elsewhere: a verification prints its report and nothing before it.
@@ -121,10 +136,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pin_is_found_by_the_ledgers_origin() {
+    fn a_pin_is_found_by_the_ledgers_name() {
         let pins = "# ours\nacme.example/cairn/1+00000000+AQ\n\nother/1+11111111+AQ\n";
-        assert_eq!(find_pin(pins, "other/1").as_deref(), Some("other/1+11111111+AQ"));
-        assert_eq!(find_pin(pins, "acme.example/cairn"), None);
+        assert_eq!(find_pin(pins, "other").as_deref(), Some("other/1+11111111+AQ"));
+        assert!(find_pin(pins, "acme.example/cairn").is_some());
+        assert_eq!(find_pin(pins, "acme.example"), None);
         assert_eq!(find_pin(pins, "# ours"), None);
     }
 }

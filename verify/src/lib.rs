@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod source;
 mod tree;
+mod versions;
 mod volumes;
 mod wal;
 mod witnessed;
@@ -40,7 +41,7 @@ pub use report::{
     BlobsReport, CheckpointReport, ERASED_KEYS_MAX, EarlierReport, EarlierReportError, ErasedKeyReport, FAULTS_MAX,
     FINDINGS_MAX, FORMAT, Fault, FaultKind, FilesReport, Finding, FindingKind, GapReport, KeySource, KeyUsed,
     KeyWindowReport, OTHER_FILES_MAX, PolicySource, PrivacyReport, ReleaseReport, Report, StreamReport, VaultReport,
-    Verdict, VolumeReport, VolumeState, WitnessedReport,
+    Verdict, VersionsReport, VolumeReport, VolumeState, WitnessedReport,
 };
 use run::{Outcome, Run};
 use source::Source;

@@ -75,6 +75,9 @@ pub struct Report {
     /// What records refer to outside the tree, and what was erased.
     #[serde(default)]
     pub privacy: PrivacyReport,
+    /// What a mirror says of the bucket that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<VersionsReport>,
     /// What lies in the directory.
     pub files: FilesReport,
     /// What is wrong. Empty: nothing that was checked is.
@@ -330,6 +333,15 @@ pub struct VaultReport {
     pub opened: u64,
 }
 
+/// A bucket's objects that never change, as a mirror's list has them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VersionsReport {
+    /// How many.
+    pub objects: u64,
+    /// How many of them are under Object Lock in mode COMPLIANCE.
+    pub locked: u64,
+}
+
 /// What lies in the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FilesReport {
@@ -478,6 +490,14 @@ kinds! {
         ReleaseProof = "release_proof",
         /// Release files for which there is no record.
         ReleaseUnrecorded = "release_unrecorded",
+        /// `versions.jsonl` of a mirror is not what it should be.
+        VersionsMalformed = "versions_malformed",
+        /// A delete marker hides an object that never changes.
+        ObjectHidden = "object_hidden",
+        /// An object that never changes has several versions in the bucket.
+        ObjectRewritten = "object_rewritten",
+        /// A mirror's file is not the object that the bucket had.
+        MirrorWrong = "mirror_wrong",
         /// A record's reference to a blob is not one, or contradicts another record's.
         BlobReference = "blob_reference",
         /// A blob is missing, and no record says that its key was destroyed.
@@ -524,6 +544,8 @@ kinds! {
         CheckpointLost = "checkpoint_lost",
         /// Records are dated after a time at which witnesses had them, or long before one at which they did not have them.
         TimeContradicted = "time_contradicted",
+        /// Objects that never change are not locked in the bucket.
+        NotLocked = "not_locked",
         /// A record refers to something under a key that was destroyed before.
         ErasedKeyUsed = "erased_key_used",
         /// An erasure has begun in the vault, and the ledger does not say so yet.
@@ -681,6 +703,7 @@ impl Report {
             releases: Vec::new(),
             retained_checkpoints: 0,
             privacy: PrivacyReport::default(),
+            versions: None,
             files: FilesReport::default(),
             faults: Vec::new(),
             faults_omitted: 0,

@@ -35,9 +35,10 @@ use crate::tree::history::History;
 use crate::tree::leaves::{Body, Leaves, Rebuilt};
 use crate::tree::levels::Levels;
 use crate::tree::speculation::Keys;
+use crate::versions::VERSIONS_FILE;
 use crate::wal::{self, WAL_FOLDER};
 use crate::witnessed::{self, Bounds, Policies};
-use crate::{Progress, volumes};
+use crate::{Progress, versions, volumes};
 
 /// Longest run of missing bundles that is bridged with hashes from the tiles above. Behind a longer one the tree is not rebuilt.
 const BRIDGE_MAX: u64 = 65_536;
@@ -390,7 +391,10 @@ impl Run<'_> {
             checked = releases;
         }
 
+        found.at_root(1);
+        let versions = versions::check(self.source, &mut found);
         let mut report = self.report(found);
+        report.versions = versions;
         report.not_proven = not_proven(&checks, used.as_ref(), !checked.is_empty(), witnessed.as_ref(), self.structure);
         report.not_made = self.not_made(&reports, &checks, witnessed.is_some());
         report.key = used;
@@ -582,10 +586,11 @@ impl Run<'_> {
         let below = |name: &str| volume_path(volume.number, name);
         other.extend(volume.inventory.other.iter().map(|file| below(file)));
         let of_volume = [CHECKPOINT_FILE, COSIGNED_FILE, NUMBERED_FOLDER, "tile", WAL_FOLDER];
-        let of_root = [RELEASES_FOLDER, BLOB_FOLDER, LOCK_FILE, VOLUME_FOLDER];
+        let of_root = [RELEASES_FOLDER, BLOB_FOLDER, LOCK_FILE, VOLUME_FOLDER, VERSIONS_FILE, "versions"];
         let root = volume.source.is_at(self.source);
         for (name, kind) in volume.source.list("").unwrap_or_default() {
-            if !of_volume.contains(&name.as_str()) && !(root && of_root.contains(&name.as_str())) {
+            let known = of_volume.contains(&name.as_str()) || (root && of_root.contains(&name.as_str()));
+            if !known {
                 other.push(below(&if kind == EntryKind::Folder { format!("{name}/") } else { name }));
             }
         }

@@ -752,7 +752,7 @@ fn every_check_matters() {
         .map(|attack| attack.kinds[0])
         .collect();
     for kind in FaultKind::ALL {
-        // These have tests of their own: two below, the others in `privacy.rs` and `volumes.rs`.
+        // These have tests of their own: two below, the others in `privacy.rs`, `volumes.rs`, `versions.rs`.
         let elsewhere = matches!(
             kind,
             FaultKind::SinceWrong
@@ -763,6 +763,10 @@ fn every_check_matters() {
                 | FaultKind::DisclosureMissing
                 | FaultKind::DisclosureWrong
                 | FaultKind::KeyNotErased
+                | FaultKind::VersionsMalformed
+                | FaultKind::ObjectHidden
+                | FaultKind::ObjectRewritten
+                | FaultKind::MirrorWrong
                 | FaultKind::KeyEndorsement
                 | FaultKind::WitnessesEndorsement
                 | FaultKind::PolicyNotMet
