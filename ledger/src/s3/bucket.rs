@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::client::{Client, ConnectError, Retention, Version};
 use super::epoch::{Epoch, TOKEN_LEN};
-use super::objects::{ObjectError, ObjectStore as _, Removal};
+use super::objects::{Condition, ObjectError, ObjectStore as _, Removal};
 use super::place::Place;
 use super::session::{STAGING_FOLDER, Session, SessionError};
 use crate::dir::CHECKPOINT_FILE;
@@ -290,39 +290,64 @@ async fn remove_all(client: &Client, mut waiting: mpsc::Receiver<Removal>) {
     }
 }
 
-/// While it lives, `writer` says so.
+/// While it lives, `writer` says so: as long as nobody else says it.
 struct Beat {
     client: Client,
     task: tokio::task::JoinHandle<()>,
+    /// How everything begins that this process says.
+    name: Vec<u8>,
 }
 
 impl Beat {
     fn begin(client: Client, token: [u8; TOKEN_LEN]) -> io::Result<Beat> {
-        let name = STANDARD.encode(token);
-        let beat = move |number: u64| format!("{{\"writer\":\"{name}\",\"beat\":{number}}}\n").into_bytes();
-        let (first, ours) = (beat(0), client.clone());
-        wait(async move { ours.overwrite(WRITER_FILE, &first).await }).map_err(of_objects)?;
-        let ours = client.clone();
-        let task = runtime()?.spawn(async move {
-            for number in 1.. {
-                tokio::time::sleep(BEAT_INTERVAL).await;
-                // One that is lost is made up for by the next. Old versions are of no use to anybody.
-                let _ = ours.overwrite(WRITER_FILE, &beat(number)).await;
-                if ours.is_versioned() {
-                    let _ = remove_old(&ours, WRITER_FILE).await;
-                }
-            }
-        });
-        Ok(Beat { client, task })
+        let name = format!("{{\"writer\":\"{}\",", STANDARD.encode(token)).into_bytes();
+        let (ours, first) = (client.clone(), beat_text(&name, 0));
+        // Whatever is there: its writer was silent.
+        let said = wait(async move { ours.overwrite(WRITER_FILE, &first).await }).map_err(of_objects)?;
+        let task = runtime()?.spawn(beat(client.clone(), name.clone(), said));
+        Ok(Beat { client, task, name })
+    }
+}
+
+fn beat_text(name: &[u8], number: u64) -> Vec<u8> {
+    [name, format!("\"beat\":{number}}}\n").as_bytes()].concat()
+}
+
+/// Says it as long as what is there was said here. `said`: the tag of what was.
+async fn beat(client: Client, name: Vec<u8>, mut said: String) {
+    for number in 1.. {
+        tokio::time::sleep(BEAT_INTERVAL).await;
+        let bytes = beat_text(&name, number);
+        match client.put(WRITER_FILE, &bytes, &Condition::Is(said.clone()), false).await {
+            Ok(stored) => said = stored.etag,
+            // Somebody took over, or this is what was said here while the answer was lost.
+            Err(ObjectError::Precondition) => match client.get(WRITER_FILE).await {
+                Ok(Some(object)) if object.bytes.starts_with(&name) => said = object.etag,
+                Ok(_) => return,
+                Err(_) => {}
+            },
+            // One that is lost is made up for by the next.
+            Err(_) => {}
+        }
+        if client.is_versioned() {
+            // Old versions are of no use to anybody.
+            let _ = remove_old(&client, WRITER_FILE).await;
+        }
     }
 }
 
 impl Drop for Beat {
     fn drop(&mut self) {
         self.task.abort();
-        let client = self.client.clone();
-        // Should it stay, the next writer waits for ten seconds.
-        let _ = wait(async move { client.delete(&[Removal { key: WRITER_FILE.to_owned(), version: None }]).await });
+        let (client, name) = (self.client.clone(), std::mem::take(&mut self.name));
+        // Should it stay, the next writer waits for ten seconds. Another's is not this one's to remove.
+        wait(async move {
+            if let Ok(Some(object)) = client.get(WRITER_FILE).await
+                && object.bytes.starts_with(&name)
+            {
+                let _ = client.delete(&[Removal { key: WRITER_FILE.to_owned(), version: None }]).await;
+            }
+        });
     }
 }
 
@@ -658,7 +683,8 @@ impl Log for Staging {
         let (staged, removals) = (self.staged.clone(), self.removals.clone());
         Some(Box::new(move |covered| {
             let mut staged = lock(&staged);
-            while let Some((_, group)) = staged.pop_front_if(|(end, _)| *end <= covered) {
+            while staged.front().is_some_and(|(end, _)| *end <= covered) {
+                let Some((_, group)) = staged.pop_front() else { break };
                 // Where too many wait already, it is left to whoever opens the ledger next.
                 let _ = removals.try_send(group);
             }

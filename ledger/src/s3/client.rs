@@ -204,10 +204,11 @@ impl Client {
     }
 
     /// Writes an object whatever is there: for what the protocol does not rest on.
-    pub(crate) async fn overwrite(&self, key: &str, bytes: &[u8]) -> Result<(), ObjectError> {
+    /// Its tag.
+    pub(crate) async fn overwrite(&self, key: &str, bytes: &[u8]) -> Result<String, ObjectError> {
         let request = self.s3.put_object().bucket(&*self.bucket).key(self.key(key));
         let request = request.checksum_sha256(checksum(bytes)).body(ByteStream::from(bytes.to_vec()));
-        request.send().await.map(drop).map_err(refusal)
+        request.send().await.map(|stored| stored.e_tag.unwrap_or_default()).map_err(refusal)
     }
 
     /// Every version of every object whose key begins so, and every delete marker, as the server lists them.

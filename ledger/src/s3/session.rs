@@ -29,7 +29,7 @@ use crate::dir::CHECKPOINT_FILE;
 
 /// The folder of staged groups.
 pub(crate) const STAGING_FOLDER: &str = "staging";
-/// How often a call is made before the writer gives up; the pauses between them add up to about two minutes.
+/// How often a call is made before the writer gives up; the pauses between them alone add up to two minutes.
 pub(crate) const ATTEMPTS_MAX: u32 = 30;
 
 /// Why the protocol cannot go on.

@@ -361,7 +361,8 @@ async fn try_write(link: Link, spawned: Spawned, groups: u64) -> Result<(), Sess
             publish(&session, &records[..to as usize], published).await?;
             published = to;
         }
-        while let Some((removal, _)) = kept.pop_front_if(|(_, end)| *end <= published || broken == Broken::Forget) {
+        while kept.front().is_some_and(|(_, end)| *end <= published || broken == Broken::Forget) {
+            let Some((removal, _)) = kept.pop_front() else { break };
             // What is not removed now is removed by whoever opens the ledger next.
             let _ = link.delete(&[removal]).await;
         }
