@@ -374,6 +374,37 @@ fn a_proof_is_two_files_that_anybody_can_check() {
 }
 
 #[test]
+fn a_next_volume_goes_on_and_is_read_as_one_ledger() {
+    let place = Place::new();
+    let first = printed(&good(&place.append(&lines(0..3), &[])));
+    good(&place.run("rotate", &[]));
+    let second = good(&place.append(&lines(2..5), &["--json"]));
+    let told: Vec<Value> = second.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (&told[0]["repeat"], &told[0]["volume"], &told[0]["index"]),
+        (&json!(true), &json!(1), &json!(first[2].0))
+    );
+    assert_eq!((&told[1]["repeat"], &told[1]["volume"]), (&json!(false), &json!(2)));
+    let opened: Value = serde_json::from_str(&good(&place.run("get", &["0", "--json"]))).unwrap();
+    let key = opened["record"]["data"]["ledger_key"].as_str().unwrap();
+    for key in [&[][..], &["--key", key][..]] {
+        let all = good(&place.run("tail", &[&["--type", "evidence", "--json"], key].concat()));
+        let numbers: Vec<u64> = all
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["record"]["data"]["n"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    }
+    let there = format!("2/{}", told[1]["index"]);
+    let by_place: Value = serde_json::from_str(&good(&place.run("get", &[&there, "--json"]))).unwrap();
+    assert_eq!((&by_place["record"]["data"]["n"], &by_place["leaf"]), (&json!(3), &told[1]["leaf"]));
+    let by_stream = format!("ci/{}", first[0].1);
+    let old: Value = serde_json::from_str(&good(&place.run("get", &[&by_stream, "--json"]))).unwrap();
+    assert_eq!((&old["volume"], &old["record"]["data"]["n"]), (&json!(1), &json!(0)));
+    place.verify();
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_what_only_prints() {
     let place = Place::new();
     let script = format!(

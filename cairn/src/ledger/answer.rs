@@ -52,8 +52,15 @@ impl Source {
             Failure::unknown(format!("{text}: {}", chain(&error)))
                 .hint("a vkey has the form <name>+<8 hexadecimal digits>+<base64>")
         })?;
-        Ok(Some(key))
+        Ok(Some(of_volume(key, number)))
     }
+}
+
+/// The key under the name that it has in a volume. Volumes share their key as long as it is not rotated, each under its own origin: who
+/// gave one of them means the ledger.
+fn of_volume(key: VerifierKey, number: u64) -> VerifierKey {
+    let Some((name, _)) = volume::parse_origin(key.name()) else { return key };
+    VerifierKey::with_key(&volume::origin(name, number), key.key().clone()).unwrap_or(key)
 }
 
 /// Which record.
@@ -238,6 +245,15 @@ pub(super) fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_that_of_every_volume_that_did_not_change_it() {
+        let key: VerifierKey =
+            "ledger.example/1+0129fd45+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c".parse().unwrap();
+        let second = of_volume(key.clone(), 2);
+        assert_eq!((second.name(), second.key()), ("ledger.example/2", key.key()));
+        assert_eq!(of_volume(second, 1), key);
+    }
 
     #[test]
     fn records_are_named_in_three_ways() {
