@@ -28,8 +28,9 @@ pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(ManualClock::new(at(0)))
 }
 
+/// Its notes carry lines that every reader must ignore.
 pub(crate) fn signer() -> NoteSigner {
-    NoteSigner::new("test/1", SigningKey::from_bytes(&[1; 32])).unwrap()
+    NoteSigner::new("test/1", SigningKey::from_bytes(&[1; 32])).unwrap().greased()
 }
 
 pub(crate) fn root_signer() -> NoteSigner {
