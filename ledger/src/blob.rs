@@ -220,7 +220,8 @@ pub fn remove_under(
     Ok(removed)
 }
 
-#[cfg(all(test, feature = "write"))]
+#[cfg(test)]
+#[cfg(feature = "write")]
 mod tests {
     use super::*;
 
