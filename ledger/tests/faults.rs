@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_ledger::dir::LedgerDir;
+use cairn_ledger::files::{self, Readers};
 use cairn_ledger::writer::{AppendError, Ledger, OpenError};
 use cairn_schemas::ids::RecordIndex;
 
@@ -166,6 +167,57 @@ fn every_call_fails_and_nothing_acknowledged_is_lost() {
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures:?}");
     assert!(noticed > faults.len() / 3, "most faults are noticed");
+}
+
+/// What is written beside a ledger, and a ledger's own folder, do not go through the disk that the simulator takes the place of: here it
+/// is the order of the system calls that shows that each is synced.
+#[test]
+fn files_beside_a_ledger_and_its_folder_are_synced_in_order() {
+    const TEST: &str = "files_beside_a_ledger_and_its_folder_are_synced_in_order";
+    if let Some(dir) = std::env::var_os(child::DIRECTORY) {
+        let dir = Path::new(&dir);
+        files::create_folder(&dir.join("a/keys"), Readers::Owner).unwrap();
+        files::replace(&dir.join("a/keys/one"), b"secret", Readers::Owner).unwrap();
+        files::rename(&dir.join("a/keys/one"), &dir.join("a/two")).unwrap();
+        child::create(&dir.join("b/ledger"), 6);
+        return;
+    }
+    if !runs("strace", &["-o", "/dev/null", "true"]) && missing("strace, and leave to trace") {
+        return;
+    }
+    let folder = scratch();
+    let dir = folder.path().canonicalize().unwrap();
+    let trace = dir.join("trace");
+    let calls = "trace=mkdir,write,fsync,rename";
+    let arguments = ["-yy", "-e", calls, "-o", trace.to_str().unwrap()].map(str::to_owned);
+    traced(TEST, &dir, &arguments, "without a fault");
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let dir = dir.to_str().unwrap();
+    let mut lines = trace.lines();
+    // Each of these after the one before.
+    for (call, path) in [
+        ("mkdir", "/a\""),
+        ("fsync", ">"),
+        ("mkdir", "/a/keys\""),
+        ("fsync", "/a>"),
+        ("write", "/a/keys/one.tmp>"),
+        ("fsync", "/a/keys/one.tmp>"),
+        ("rename", "/a/keys/one.tmp\""),
+        ("fsync", "/a/keys>"),
+        ("rename", "/a/keys/one\""),
+        ("fsync", "/a>"),
+        ("fsync", "/a/keys>"),
+        ("mkdir", "/b\""),
+        ("fsync", ">"),
+        ("mkdir", "/b/ledger\""),
+        ("fsync", "/b>"),
+    ] {
+        let (call, path) = (format!("{call}("), format!("{dir}{path}"));
+        assert!(
+            lines.any(|line| line.contains(&call) && line.contains(&path)),
+            "no {call} of {path} in its place:\n{trace}"
+        );
+    }
 }
 
 /// A file system of its own, unmounted in the end.

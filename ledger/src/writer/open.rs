@@ -18,6 +18,7 @@ use super::volumes::{self, OldVolume};
 use super::{Position, Shared};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::{Disk, LockGuard};
+use crate::files::{DiskError, Readers};
 use crate::integrate::{EdgeError, Integrator, PUBLISH_RECORDS_MAX, PublishError, PublishedCheckpoint, Recovered};
 use crate::note::{NoteError, NoteSigner};
 use crate::store::{DirStore, Log, Store};
@@ -162,7 +163,9 @@ pub(super) struct Opened {
 /// Makes the ledger's root, durable in its parent.
 pub(super) fn make_root(dir: &Path) -> Result<(), OpenError> {
     let fail = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(fail("make"))?;
+    crate::files::create_folder(dir, Readers::Everybody)
+        .map_err(|DiskError { action, path, source }| OpenError::Io { action, path, source })?;
+    // Where it was there, somebody may have made it who was ended before it was synced.
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail("sync the folder of"))
 }

@@ -176,13 +176,8 @@ impl Promises {
             assert_eq!(index, promised, "producer {who}, record {number} was acknowledged at another index");
             next[who] += 1;
         }
-        for who in 0..3 {
-            let acknowledged = self.acknowledged[who];
-            assert!(
-                next[who] >= acknowledged,
-                "producer {who}: {acknowledged} were acknowledged, {} are here",
-                next[who]
-            );
+        for (who, (next, acknowledged)) in next.into_iter().zip(self.acknowledged).enumerate() {
+            assert!(next >= acknowledged, "producer {who}: {acknowledged} were acknowledged, {next} are here");
         }
         let mut tree = rs_merkle::MerkleTree::<Rfc6962>::new();
         let mut size = 0;
