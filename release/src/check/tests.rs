@@ -346,6 +346,30 @@ fn each_check_catches_its_own_fault() {
     }
 }
 
+#[test]
+fn a_pinned_witness_policy_is_demanded() {
+    use cairn_ledger::cosignature::{CosignTime, CosignatureSigner, with_lines};
+    use cairn_ledger::note::Note;
+    use cairn_ledger::policy::{Policy, Refused};
+
+    let witness = |seed| CosignatureSigner::ed25519("w.example", SigningKey::from_bytes(&[seed; 32])).unwrap();
+    let policy = format!("witness w {}\nquorum w\n", witness(40).verifier());
+    let trust = Trust { witnesses: Some(Policy::parse(policy.as_bytes()).unwrap()), ..trust() };
+    let cosigned_by = |seed| {
+        let mut files = Maker::new().files();
+        let mut proof = Proof::parse(&files.proof).unwrap();
+        let text = Note::parse(&proof.checkpoint).unwrap().text().to_owned();
+        let line = witness(seed).line(&text, CosignTime(1)).unwrap();
+        proof.checkpoint = with_lines(&proof.checkpoint, &[line]).unwrap();
+        files.proof = proof.to_bytes();
+        check(&files, &trust, FRESH)
+    };
+    let alone = check(&Maker::new().files(), &trust, FRESH);
+    assert!(matches!(alone, Err(CheckError::Witnesses(Refused::Quorum { .. }))));
+    assert!(matches!(cosigned_by(41), Err(CheckError::Witnesses(Refused::Quorum { .. }))), "a stranger of that name");
+    cosigned_by(40).unwrap();
+}
+
 /// Files exchanged after the fact, each with everything else as it was published.
 #[test]
 fn exchanged_files_are_refused() {
