@@ -72,7 +72,7 @@ pub(super) fn present(root: &dyn Store) -> Result<Vec<u64>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         names => names.map_err(failed("read", folder)),
     };
-    let first = names("")?.iter().any(|name| [CHECKPOINT_FILE, "tile", "wal"].contains(&name.as_str()));
+    let first = names("")?.iter().any(|name| [CHECKPOINT_FILE, "checkpoints", "tile", "wal"].contains(&name.as_str()));
     let later = names(VOLUME_FOLDER)?.into_iter().filter_map(|name| parse_number(&name)).filter(|number| *number > 1);
     let mut volumes: Vec<u64> = first.then_some(1).into_iter().chain(later).collect();
     volumes.sort_unstable();
