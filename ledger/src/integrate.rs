@@ -303,21 +303,29 @@ impl<E: From<EdgeError>> Recovered<E> {
         keys: &[VerifierKey],
         signer: NoteSigner,
     ) -> Result<(Integrator, PublishedCheckpoint), E> {
-        let Recovered { store, edge, origin: actual, note, published, refused } = self;
-        note.verify(keys).map_err(CheckpointError::from).map_err(EdgeError::from)?;
-        if actual != origin {
-            let error = CheckpointError::Origin { expected: origin.to_owned(), actual };
+        self.note.verify(keys).map_err(CheckpointError::from).map_err(EdgeError::from)?;
+        if self.origin != origin {
+            let error = CheckpointError::Origin { expected: origin.to_owned(), actual: self.origin };
             return Err(EdgeError::from(error).into());
         }
-        // Damage is the better explanation for a record that makes no sense.
+        let Recovered { store, edge, published, .. } = self.whole()?;
+        Ok((Integrator { store, signer, edge, kept_at: None }, published))
+    }
+
+    /// What is wrong with the records, if anything is. Damage is the better explanation for a record that makes no sense.
+    ///
+    /// # Errors
+    /// [`EdgeError::Root`], or what was said about a record.
+    pub(crate) fn whole(mut self) -> Result<Recovered<E>, E> {
+        let Recovered { store, edge, published, .. } = &self;
         if edge.tree.root() != published.root {
-            let first = first_damaged(&*store, published.size);
+            let first = first_damaged(&**store, published.size);
             let (size, expected, actual) = (published.size, published.root, edge.tree.root());
             return Err(EdgeError::Root { size, expected, actual, first }.into());
         }
-        match refused {
+        match self.refused.take() {
             Some(refused) => Err(refused),
-            None => Ok((Integrator { store, signer, edge, kept_at: None }, published)),
+            None => Ok(self),
         }
     }
 }

@@ -414,6 +414,7 @@ fn take_up(
     }
     drop(replay);
     let Some(mut streams) = streams else {
+        recovered.map(Recovered::whole).transpose()?;
         let tiles = store.list("tile").is_ok_and(|names| !names.is_empty());
         return if tiles { Err(OpenError::NoCheckpoint) } else { Ok(None) };
     };
