@@ -374,7 +374,7 @@ fn a_second_history_is_seen_as_soon_as_one_witness_is_honest() {
         one.refused
     );
     assert_eq!(one.told, DECEIVED, "every node that was deceived knows");
-    assert!(first >= 30_000 && first < 31_000, "the first comparison that any of them makes: {first} ms");
+    assert!((30_000..31_000).contains(&first), "the first comparison that any of them makes: {first} ms");
     assert!(last <= 2 * COMPARE_INTERVAL.as_millis() as u64, "{last} ms");
     assert!(!one.second_met, "a release proven in the second history is refused before anybody compares");
 }
