@@ -26,6 +26,7 @@ use cairn_schemas::fleet::SignersConfig;
 use cairn_schemas::time::Clock;
 use cairn_schemas::types::NodeKind;
 use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
@@ -163,21 +164,20 @@ fn template() -> BTreeMap<String, Vec<u8>> {
 /// to wait, and nothing that was acknowledged needs a clean end.
 pub(crate) fn stop_signal() -> Result<Receiver<()>, Failure> {
     let (send, receive) = channel();
-    let thread = std::thread::Builder::new().name("cairn-signals".to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let watched = runtime.and_then(|runtime| runtime.block_on(signals(send)));
-        if let Err(error) = watched {
-            say::error(format_args!("error: signals cannot be watched: {error}; end it with kill -9"));
-        }
-    });
+    let failed = |error: std::io::Error| Failure::bad(format!("signals cannot be watched: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    // Watched when this returns: a signal that comes right after is not the system's to answer, which would end the process.
+    let (terminate, interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?)
+    };
+    let watch = move || runtime.block_on(signals(terminate, interrupt, send));
+    let thread = std::thread::Builder::new().name("cairn-signals".to_owned()).spawn(watch);
     thread.map_err(|error| Failure::bad(format!("the system gives no thread: {error}")))?;
     Ok(receive)
 }
 
-async fn signals(first: Sender<()>) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn signals(mut terminate: Signal, mut interrupt: Signal, first: Sender<()>) {
     for time in 0.. {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -190,7 +190,6 @@ async fn signals(first: Sender<()>) -> std::io::Result<()> {
         // Nobody waits any more when the run is ending by itself.
         let _ = first.send(());
     }
-    Ok(())
 }
 
 #[derive(Debug, PartialEq, Eq)]

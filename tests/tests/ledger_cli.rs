@@ -458,8 +458,9 @@ fn a_fleets_ledger_takes_lines_while_the_fleet_rests() {
     good(&append(&lines(0..3)));
     assert!(Path::new(&dir.join("keys/local/ci.key")).exists() && !folder.path().join("data/ledger.keys").exists());
     let mut up = Up::start(&dir);
-    up.wait_line("ready", PATIENCE);
-    assert!(up.stop());
+    up.wait_line("still runs release 1", PATIENCE);
+    up.signal(rustix::process::Signal::TERM);
+    assert!(up.wait_end().success(), "{}", up.printed());
     assert_eq!(printed(&good(&append(&lines(0..3)))).iter().filter(|(.., repeat)| *repeat).count(), 3);
     let report: Value =
         serde_json::from_str(&text(&cairn(&["verify", ledger.to_str().unwrap(), "--json"]).stdout)).unwrap();
