@@ -605,6 +605,9 @@ impl Drop for Inner {
     }
 }
 
+/// Consecutive records, and where the first of them stands.
+type Placed = (Place, Vec<Arc<[u8]>>);
+
 impl Shared {
     /// Queues a submission. `Ready(false)`: the ledger is closed. Where there is no room, `waker` is called when there is some.
     fn enqueue(&self, submission: &Arc<Submission>, waker: Option<&Waker>) -> Poll<bool> {
@@ -680,7 +683,7 @@ impl Shared {
 
     /// Some records from `from` on, which is in an earlier volume, and where the first of them stands: at `from`, or at the beginning of
     /// the next volume that is here and not empty. `None`: there are none before the current volume.
-    fn read_older(&self, from: Place, max: usize) -> Result<Option<(Place, Vec<Arc<[u8]>>)>, ReadError> {
+    fn read_older(&self, from: Place, max: usize) -> Result<Option<Placed>, ReadError> {
         let older = lock(&self.older).clone();
         for old in older.iter().filter(|old| old.volume >= from.volume) {
             let place = if old.volume == from.volume { from } else { Place::start_of(old.volume) };

@@ -144,7 +144,7 @@ fn checkpoints(store: &dyn Store, origin: &str) -> Vec<(Checkpoint, Note, Vec<u8
         .filter_map(|bytes| Checkpoint::parse(&bytes).ok().map(|(checkpoint, note)| (checkpoint, note, bytes)))
         .filter(|(checkpoint, ..)| checkpoint.origin == origin && checkpoint.size.0 > 0)
         .collect();
-    found.sort_by(|a, b| b.0.size.cmp(&a.0.size));
+    found.sort_by_key(|found| std::cmp::Reverse(found.0.size));
     found
 }
 
