@@ -23,8 +23,8 @@ use crate::disk::is_full;
 use crate::integrate::PublishError;
 use crate::writer::commit::CommitError;
 
-/// Schedules of one run of the test; two cores take well under a minute in a debug build.
-const SCHEDULES: u64 = 3_000;
+/// Schedules of one run of the test; two cores take about half a minute in a debug build.
+const SCHEDULES: u64 = 2_000;
 /// Schedules that are tried to show what a sync is needed for.
 const SCHEDULES_WITHOUT_A_SYNC: u64 = 4_000;
 /// Most room of one group: a segment takes three.
