@@ -86,7 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &taken.stopped {
         Some((line, fault)) => Err(Failure::bad(format!("{shown}:{line}: {fault}"))
             .hint("what stood before this line is in the ledger; nothing after it was looked at")),
-        None if taken.refused > 0 => Err(Failure::bad(format!("{shown}: lines that were not taken: {}", taken.refused))),
+        None if taken.refused > 0 => {
+            Err(Failure::bad(format!("{shown}: lines that were not taken: {}", taken.refused)))
+        }
         None => Ok(ExitCode::SUCCESS),
     }
 }
