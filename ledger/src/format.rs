@@ -175,12 +175,7 @@ fn the_limits_are_the_codes() {
             crate::policy::POLICY_LEN_MAX as u64,
             256 << 10,
         ),
-        (
-            "`add-checkpoint`",
-            "128 KiB; its answer 64 KiB",
-            crate::witness::request::REQUEST_LEN_MAX as u64,
-            128 << 10,
-        ),
+        ("`add-checkpoint`", "128 KiB; its answer 64 KiB", crate::witness::request::REQUEST_LEN_MAX as u64, 128 << 10),
         (
             "a witness: logs and ledgers, requests at once, a second",
             "1,024, 64, 200",

@@ -305,7 +305,8 @@ fn each_check_catches_its_own_fault() {
             |m| {
                 m.built = |b| {
                     let key = TokenKey { epoch: "e1".into(), key: [1; 32] };
-                    b.signature = CommitSignature::Ssh { key: "SHA256:x".into(), principal: token(&key, "email", "a").into() };
+                    b.signature =
+                        CommitSignature::Ssh { key: "SHA256:x".into(), principal: token(&key, "email", "a").into() };
                 };
             },
             |e| matches!(e, CheckError::SignerRecord { .. }),
