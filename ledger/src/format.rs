@@ -47,6 +47,9 @@ fn every_example_is_read_by_a_test() {
         "key-file",
         "wal-header",
         "wal-frame",
+        // These two in `s3/epoch.rs` and `mirror/versions.rs`, with the feature `s3`.
+        "s3-epoch",
+        "versions",
     ];
     assert_eq!(names, read);
 }
@@ -190,6 +193,14 @@ fn the_limits_are_the_codes() {
         ),
         ("key name, origin", "255 bytes", crate::note::KEY_NAME_LEN_MAX as u64, 255),
         ("hashes in a proof", "63", crate::tree::PROOF_LEN_MAX as u64, 63),
+        ("line of `cairn ledger append`", "397,306 bytes", crate::local::line::LINE_LEN_MAX as u64, 397_306),
+        (
+            "lines in one batch of it",
+            "1,024, or those that begin before 1 MiB",
+            crate::local::lines::BATCH_LINES_MAX as u64,
+            1_024,
+        ),
+        ("values of one field that the index knows of a record", "16", crate::index::VALUES_MAX as u64, 16),
     ];
     let start = FORMAT.find("## Limits").unwrap();
     let found: Vec<&str> = FORMAT[start..].lines().filter(|line| line.starts_with("| ")).skip(1).collect();

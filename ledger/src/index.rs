@@ -30,6 +30,8 @@ use crate::tile::{TILE_WIDTH, TileHashes, TileId, TileKind};
 use crate::tree;
 use segment::{Builder, SEGMENT_FILE_LEN_MAX, SEGMENT_RECORDS, Segment};
 use terms::Seen;
+#[cfg(test)]
+pub(crate) use terms::VALUES_MAX;
 
 pub use query::{Query, StreamName};
 

@@ -409,7 +409,8 @@ async fn append(State(shared): State<Arc<Shared>>, Path(id): Path<String>, heade
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the answer is lost");
     }
     let sequence = last.unwrap_or_default();
-    Ok(axum::Json(AppendAnswer { sequence, volume: 1, index: RecordIndex(sequence.0), rejected: Vec::new() }).into_response())
+    Ok(axum::Json(AppendAnswer { sequence, volume: 1, index: RecordIndex(sequence.0), rejected: Vec::new() })
+        .into_response())
 }
 
 async fn checkpoint(State(shared): State<Arc<Shared>>) -> Answer {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 /// Longest value that is told apart from others, bytes; what is beyond is cut, and compared when the record is read.
 pub(super) const VALUE_LEN_MAX: usize = 255;
 /// Most values of one field that a record is found by.
-pub(super) const VALUES_MAX: usize = 16;
+pub(crate) const VALUES_MAX: usize = 16;
 
 /// What a term is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,7 +15,9 @@ use cairn_schemas::ids::{ReleaseRef, Serial};
 use cairn_schemas::record::Draft;
 use cairn_schemas::token::token;
 
-use super::{BuildError, Builder, COSIGN_PATIENCE, Candidate, EMAIL_CLASS, FOLD_PATIENCE, LIFETIME, Looked, PUBLISH_PATIENCE};
+use super::{
+    BuildError, Builder, COSIGN_PATIENCE, Candidate, EMAIL_CLASS, FOLD_PATIENCE, LIFETIME, Looked, PUBLISH_PATIENCE,
+};
 use crate::control::Recorded;
 
 impl Builder {
