@@ -176,7 +176,18 @@ impl Disk for DirDisk {
         options.read(true).write(true).create(true).truncate(false).mode(self.file_mode);
         let file = options.open(self.root.join(path))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(file))
+        Ok(Box::new(Held(file)))
+    }
+}
+
+/// A lock that is given back by name. Closing the file alone would not do: a child process that was forked a moment ago, and has not run
+/// its program yet, has the same file open and would keep the lock.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Where this fails, closing the file gives it back.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
