@@ -2,8 +2,15 @@
 
 mod fleet;
 
+use std::sync::Arc;
+
+use cairn_ledger::endorsement::Endorsement;
+use cairn_ledger::keys::KeyFolder;
+use cairn_ledger::random::SystemRandom;
+use cairn_ledger::writer::{Ledger, Rotation};
 use cairn_schemas::data::{RejectedAt, ReleaseBuilt, ReleaseRejected};
 use cairn_schemas::ids::Serial;
+use cairn_schemas::time::{Clock, ManualClock, Timestamp};
 use cairn_schemas::types::NodeKind;
 
 use fleet::{Fleet, PATIENCE, Pretended};
@@ -153,6 +160,39 @@ fn a_soak_ends_by_time_alone() {
     // Another record makes the planner look at the clock now rather than within a minute.
     fleet.join(NodeKind::Admission);
     fleet.wait_for("release 1: passed canary");
+}
+
+#[test]
+fn releases_and_restarts_go_on_through_volumes_and_keys() {
+    let mut fleet = Fleet::start();
+    fleet.plane().begin();
+    fleet.wait_for("release 1: promoted as v1");
+    assert_eq!(fleet.plane().shared.ledger.rotate(Rotation::default()).unwrap(), 2);
+    fleet.commit("runbooks/a.md", "# A\n");
+    fleet.wait_for("release 2: promoted as v2");
+    let folder = fleet.dir().join("ledger/releases/2");
+    let proof = std::fs::read_to_string(folder.join("release.tlog-proof")).unwrap();
+    let name = fleet.pins().ledger_name.clone();
+    assert!(proof.contains(&format!("\n{name}/2\n")), "{proof}");
+    Pretended::check(&folder, fleet.pins());
+
+    // A change of keys that was cut short behind its record is finished at the next start.
+    fleet.restart_after(|dir| {
+        let keys = KeyFolder::at(dir.join("keys"));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
+        let ledger = Ledger::open(&dir.join("ledger"), keys.ledger().unwrap(), clock).unwrap();
+        let next = keys.make_next_ledger(&ledger.origin(), &SystemRandom).unwrap();
+        let word = Endorsement::LedgerKey { key: next.verifier().clone(), second: None };
+        ledger.rotate_key(&next, &word.sign(&keys.root().unwrap()).unwrap(), None).unwrap();
+    });
+    fleet.plane().begin();
+    let keys = KeyFolder::at(fleet.dir().join("keys"));
+    assert!(keys.next_ledger().unwrap().is_none());
+    let written = std::fs::read_to_string(fleet.dir().join("fleet.yaml")).unwrap();
+    assert!(written.contains(&keys.ledger().unwrap().verifier().to_string()), "{written}");
+    assert_eq!(fleet.plane().shared.live.read().endorsements().len(), 1);
+    fleet.commit("runbooks/b.md", "# B\n");
+    fleet.wait_for("release 3: promoted as v3");
 }
 
 #[test]
