@@ -27,7 +27,7 @@ impl Life {
     }
 
     fn run(&self, words: &[&str], more: &[&str]) -> Output {
-        cairn(&[words, &[&self.ledger()][..], more].concat())
+        cairn(&[words, &[self.ledger().as_str()][..], more].concat())
     }
 
     /// What a command that must succeed says as JSON.
@@ -98,9 +98,10 @@ fn volumes_keys_retention_and_the_end() {
 
     // A flipped bit in what is current.
     let bundle = life.folder.path().join("ledger/volume/3/tile/entries/000.p");
-    let newest = std::fs::read_dir(&bundle).unwrap().map(|entry| entry.unwrap().path()).max_by_key(|path| {
-        path.file_name().unwrap().to_string_lossy().parse::<u64>().unwrap()
-    });
+    let newest = std::fs::read_dir(&bundle)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| path.file_name().unwrap().to_string_lossy().parse::<u64>().unwrap());
     let newest = newest.unwrap();
     let mut bytes = std::fs::read(&newest).unwrap();
     let last = bytes.len() - 10;
