@@ -229,9 +229,9 @@ fn each_check_catches_its_own_fault() {
             |e| matches!(e, CheckError::Checkpoint(CheckpointError::Origin { .. })),
         ),
         (
-            "a later volume's origin",
+            "a later volume's origin, signed in the first one's name",
             |m| m.origin = "example.com/cairn/2".into(),
-            |e| matches!(e, CheckError::Checkpoint(CheckpointError::Origin { .. })),
+            |e| matches!(e, CheckError::Checkpoint(CheckpointError::Note(_))),
         ),
         (
             "a node's stream",
