@@ -40,7 +40,7 @@ impl Server {
             arguments.push(format!("-{name}.port={port}"));
             arguments.push(format!("-{name}.port.grpc={}", port + 10_000));
         }
-        let rest = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=512", "-volume.max=40"];
+        let rest = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=512", "-volume.max=200"];
         arguments.extend(rest.into_iter().chain(["-master.telemetry=false"]).map(str::to_owned));
         let log = std::fs::File::create(data.path().join("log")).map_err(|error| error.to_string())?;
         // When this process dies, however it dies, its end of the pipe closes, and the server goes too.
