@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,6 +21,7 @@ use super::succession::Successor;
 use super::{AppendError, Appended, ReadError, Shared, lock};
 use crate::streams::{History, Incoming, Refusal};
 use crate::volume::Place;
+
 /// Consecutive records of a stream that wait for an answer.
 pub(super) struct Submission {
     stream: StreamId,
@@ -105,6 +107,17 @@ impl Submission {
         }
     }
 
+    /// [`Submission::fail`] for one that may have its answer already.
+    pub(super) fn abandon(&self) {
+        let mut slot = lock(&self.slot);
+        let Slot::Waiting(waker) = &mut *slot else { return };
+        let waker = waker.take();
+        let failure = Some(Failure::Stopped("a thread of the writer panicked".to_owned()));
+        *slot = Slot::Answered(Answer { taken: None, failure });
+        drop(slot);
+        wake(waker);
+    }
+
     /// The answer of a submission that was decided about, as its caller sees it.
     #[cfg(test)]
     pub(super) fn answered(&self) -> Result<Appended, AppendError> {
@@ -130,6 +143,32 @@ impl Submission {
                 _ => unreachable!("just looked at"),
             },
             Slot::Empty => unreachable!("an answer is taken once"),
+        }
+    }
+}
+
+/// Submissions that were taken out of the queue to be committed together. Should the thread that holds them panic, they are answered all
+/// the same: their callers would wait for ever.
+pub(super) struct Together(Vec<Arc<Submission>>);
+
+impl From<Vec<Arc<Submission>>> for Together {
+    fn from(submissions: Vec<Arc<Submission>>) -> Together {
+        Together(submissions)
+    }
+}
+
+impl Deref for Together {
+    type Target = [Arc<Submission>];
+
+    fn deref(&self) -> &[Arc<Submission>] {
+        &self.0
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.iter().for_each(|submission| submission.abandon());
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The two threads of a writer: one commits, one publishes.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SendError};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::commit::{Commit, CommitError, Committer};
 use super::state::{State, Unpublished};
-use super::submission::{Failure, Submission, wake};
+use super::submission::{Failure, Submission, Together, wake};
 use super::{LAG_BYTES_MAX, OpenError, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
 use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
@@ -56,15 +56,16 @@ pub(super) fn start(
     }
 }
 
+/// Why a writer stopped whose thread did.
+const PANICKED: &str = "a thread of the writer panicked; see standard error";
+
 struct StopOnPanic<'a>(&'a Shared);
 
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.stop("a thread of the writer panicked; see standard error".to_owned());
-            for submission in lock(&self.0.queue).waiting.drain(..) {
-                submission.fail(Failure::Stopped("a thread of the writer panicked".to_owned()));
-            }
+            self.0.stop(PANICKED.to_owned());
+            lock(&self.0.queue).waiting.drain(..).for_each(|submission| submission.abandon());
         }
     }
 }
@@ -102,8 +103,11 @@ impl Shared {
                 let (begun, finishing) = std::sync::mpsc::sync_channel(in_flight.saturating_sub(2));
                 scope.spawn(move || self.finish_in_order(&finishing));
                 self.commit_groups(committer, |group, commit| {
-                    // Should that thread be gone, it has panicked, and the scope says so.
-                    drop(begun.send((group, commit)));
+                    // Should that thread be gone, it has panicked, and the scope says so when it ends.
+                    if let Err(SendError((group, _))) = begun.send((group, commit)) {
+                        self.stop(PANICKED.to_owned());
+                        group.iter().for_each(|submission| submission.abandon());
+                    }
                     // A group was just finished, and its callers come back. This one is on its way for longer than they need: the next takes
                     // all of them, and not the first few.
                     std::thread::sleep(GATHERING);
@@ -117,7 +121,7 @@ impl Shared {
     }
 
     /// Waits for groups that are on their way. After one that failed none is acknowledged: a record counts only with all before it.
-    fn finish_in_order(&self, begun: &Receiver<(Vec<Arc<Submission>>, Commit)>) {
+    fn finish_in_order(&self, begun: &Receiver<(Together, Commit)>) {
         for (group, mut commit) in begun {
             let durable = match (&lock(&self.state).stopped, commit.durable.take()) {
                 (Some(reason), _) => Err(reason.clone()),
@@ -134,7 +138,7 @@ impl Shared {
         }
     }
 
-    fn commit_groups(&self, committer: &mut Committer, begun: impl Fn(Vec<Arc<Submission>>, Commit)) {
+    fn commit_groups(&self, committer: &mut Committer, begun: impl Fn(Together, Commit)) {
         while let Some(group) = self.next_group() {
             let (stopped, full, covered) = {
                 let state = lock(&self.state);
@@ -161,7 +165,7 @@ impl Shared {
     }
 
     /// Everything that waits, up to a group's limit; waits for the first, and while publishing is too far behind.
-    pub(super) fn next_group(&self) -> Option<Vec<Arc<Submission>>> {
+    pub(super) fn next_group(&self) -> Option<Together> {
         let mut state = lock(&self.state);
         let behind = |state: &State| state.lag_bytes > LAG_BYTES_MAX && !state.is_held();
         while behind(&state) && state.stopped.is_none() && state.full.is_none() {
@@ -191,7 +195,7 @@ impl Shared {
         let blocked = std::mem::take(&mut queue.blocked);
         drop(queue);
         wake(blocked);
-        Some(group)
+        Some(group.into())
     }
 
     /// The group is durable: say so.

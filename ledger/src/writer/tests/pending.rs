@@ -5,6 +5,7 @@ use std::task::Context;
 
 use cairn_schemas::data::FleetObserved;
 use cairn_schemas::record::Draft;
+use cairn_schemas::time::Timestamp;
 
 use super::faults::Run;
 use super::*;
@@ -138,4 +139,37 @@ fn groups_stay_in_memory_until_they_are_published() {
     run.publish().unwrap();
     assert_eq!(lock(&run.opened.shared.state).lag_bytes, 0);
     assert_eq!(lock(&run.opened.shared.state).unpublished(PUBLISH_RECORDS_MAX).records().count(), 0);
+}
+
+/// A clock that panics in the writer's committing thread, once it is told to.
+struct Trap(std::sync::atomic::AtomicBool);
+
+impl Clock for Trap {
+    fn now(&self) -> Timestamp {
+        let commits = std::thread::current().name() == Some("ledger-commit");
+        assert!(!(commits && self.0.load(Ordering::SeqCst)), "the trap that this test laid");
+        Timestamp::default()
+    }
+}
+
+#[test]
+fn callers_are_answered_when_the_committing_thread_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let trap = Arc::new(Trap(false.into()));
+    let ledger = Ledger::create(folder.path(), &opened(), signer(), trap.clone()).unwrap();
+    let mut sensor = Producer::named("sensor-1", 11, 1);
+    join(&ledger, std::slice::from_mut(&mut sensor));
+    trap.0.store(true, Ordering::SeqCst);
+    let (sender, answers) = std::sync::mpsc::channel();
+    for number in 0..3 {
+        let (ledger, sender, record) = (ledger.clone(), sender.clone(), sensor.record(number));
+        let stream = sensor.stream();
+        std::thread::spawn(move || sender.send(ledger.append(&stream, vec![record])).unwrap());
+    }
+    for _ in 0..3 {
+        // A caller that is never answered would hang the test for ever.
+        let answer = answers.recv_timeout(Duration::from_secs(60)).expect("every caller is answered");
+        assert!(matches!(answer, Err(AppendError::Stopped { .. } | AppendError::Closed)), "{answer:?}");
+    }
+    assert!(ledger.stopped().is_some());
 }
