@@ -168,7 +168,8 @@ impl Run<'_> {
         let report = self.chain(&volumes, found);
         let newest = volumes.last().and_then(|newest| Some((&newest.source, newest.published.as_ref()?)));
         let moved = newest.is_some_and(|(source, published)| moved(source, published))
-            || volumes::present(self.source).is_ok_and(|numbers| Some(&numbers) != Some(&numbers_of(&volumes)));
+            || volumes::present(self.source)
+                .is_ok_and(|numbers| numbers.into_iter().ne(volumes.iter().map(|volume| volume.number)));
         Outcome { report, moved }
     }
 
@@ -293,8 +294,7 @@ impl Run<'_> {
                     if given.name() == checkpoint.origin && !own.iter().any(|window| window.key == *given) =>
                 {
                     let key = own.iter().last().map_or(String::new(), |window| window.key.to_string());
-                    let reason = format!("the key to verify with is {given}; the ledger was opened with {key}");
-                    found.fault(Fault::new(FaultKind::KeyMismatch, reason).index(RecordIndex(0)));
+                    found.fault(key_mismatch(given, &key));
                     Some(Windows::of(given.clone()))
                 }
                 (windows, _) => windows,
@@ -452,8 +452,7 @@ impl Run<'_> {
         found.enter(newest.volume);
         if past.iter().all(|past| windows(past) == 0) {
             if let Some(own) = own {
-                let reason = format!("the key to verify with is {given}; the ledger was opened with {own}");
-                found.fault(Fault::new(FaultKind::KeyMismatch, reason).index(RecordIndex(0)));
+                found.fault(key_mismatch(given, &own.to_string()));
             }
             if let Some(published) = volumes.last().and_then(|newest| newest.published.as_ref()) {
                 checkpoints::check_signature(published, &Windows::of(given.clone()), found);
@@ -617,6 +616,11 @@ impl Run<'_> {
     }
 }
 
+fn key_mismatch(given: &VerifierKey, own: &str) -> Fault {
+    let reason = format!("the key to verify with is {given}; the ledger was opened with {own}");
+    Fault::new(FaultKind::KeyMismatch, reason).index(RecordIndex(0))
+}
+
 /// Record 0, read ahead of its turn: it names the key.
 fn opened(source: &Source, size: TreeSize) -> Option<LedgerOpened> {
     let tile = TileId::in_tree(TileKind::Entries, 0, size)?;
@@ -630,10 +634,6 @@ fn opened(source: &Source, size: TreeSize) -> Option<LedgerOpened> {
         Detail::LedgerOpened(opened) => Some(*opened),
         _ => None,
     }
-}
-
-fn numbers_of(volumes: &[Volume]) -> Vec<u64> {
-    volumes.iter().map(|volume| volume.number).collect()
 }
 
 impl Volume {

@@ -30,7 +30,6 @@ impl ForeignIds {
     }
 
     /// Another volume begins: the names of the one before the last may come again.
-    #[allow(dead_code, reason = "called where a ledger has more than one volume")]
     pub(crate) fn next_volume(&mut self) {
         self.previous = std::mem::take(&mut self.current);
     }
