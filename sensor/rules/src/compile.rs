@@ -20,6 +20,7 @@ pub(crate) use types::TypeSet;
 
 use crate::condition::{Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
 use crate::engine::Context;
+use crate::event::EventType;
 use crate::fields::{self, FieldError, Kind};
 use crate::limits::{
     CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, CONDITION_NODES_MAX, LIST_ITEMS_MAX, REGEX_SIZE_MAX, RULE_VALUES_MAX,
@@ -45,8 +46,6 @@ pub(crate) struct Compiled {
 pub(crate) struct Facts {
     /// Fields by name as written.
     pub(crate) fields: BTreeSet<String>,
-    /// Those of them that are not supplied: checks on them are false.
-    pub(crate) blind_fields: BTreeSet<String>,
 }
 
 /// A condition, ready to be tried.
@@ -186,7 +185,6 @@ fn merge(mut compiled: Vec<Compiled>, is_and: bool) -> Compiled {
     let mut facts = Facts::default();
     for part in &compiled {
         facts.fields.extend(part.facts.fields.iter().cloned());
-        facts.blind_fields.extend(part.facts.blind_fields.iter().cloned());
     }
     let nodes = compiled.iter().fold(1_usize, |sum, part| sum.saturating_add(part.nodes));
     let values = compiled.iter().fold(0_usize, |sum, part| sum.saturating_add(part.values));
@@ -301,11 +299,10 @@ impl Compiler<'_> {
             TextMatcher::In(names) => names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect(),
             _ => return Some((TypeSet::full(), TypeSet::full())),
         };
-        let known = fields::event_types();
-        let unknown: Vec<&String> = names.iter().filter(|name| known.binary_search(&name.as_str()).is_err()).collect();
+        let unknown: Vec<&String> = names.iter().filter(|name| EventType::by_name(name).is_none()).collect();
         for name in &unknown {
             let span = self.word_span(check, name).unwrap_or_else(|| check.span.clone());
-            let hint = suggest::hint(name, known.iter().copied());
+            let hint = suggest::hint(name, EventType::all().map(EventType::name));
             let error = error(span, format!("`{name}` is no event type"), hint);
             self.errors.push(CompileError { is_unknown_filter: true, ..error });
         }
@@ -342,9 +339,6 @@ impl Compiler<'_> {
         match fields::resolve(field) {
             Ok(resolved) => {
                 facts.fields.insert(resolved.name.clone());
-                if resolved.extract.is_none() {
-                    facts.blind_fields.insert(resolved.name.clone());
-                }
                 Some(Reader::field(resolved))
             }
             Err(reason) => {

@@ -159,7 +159,7 @@ impl Engine {
         match &event.kind {
             EventKind::Fork(fork) => self.table.fork(event.pid, fork, event.time_ns),
             EventKind::Exit(_) => self.table.exit(event.pid, event.time_ns),
-            EventKind::Exec(_) | EventKind::Open(_) => {}
+            EventKind::Exec(_) | EventKind::Open(_) | EventKind::Call(_) | EventKind::Document(_) => {}
         }
         alerts
     }

@@ -6,9 +6,18 @@
 //! The derived serde form is for captures: complete and exact. Replay cases have a shorter one for people
 //! ([`crate::replay`]).
 
+mod call;
+mod document;
+mod process;
+mod types;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::text::Text;
+pub use call::{Address, Call, Change, Descriptor, DescriptorKind, Param, Socket};
+pub use document::Document;
+pub use process::{Capabilities, Executable, Process};
+pub use types::{EventType, ParamDoc};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,62 +47,10 @@ pub enum EventKind {
     Exit(Exit),
     /// `open`, `openat`, `openat2` or `creat` returned.
     Open(Box<Open>),
-}
-
-/// What is known of a process that runs a program. Its pid stands beside it: in [`Event::pid`], or in a seed.
-///
-/// Fill in what is known and leave the rest: `Process { ppid, start_ns, exepath, ..Process::default() }`. A field that is
-/// not known is absent to rules, and an absent field makes a check false.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// The parent's pid (0: none).
-    pub ppid: u32,
-    /// When the process was made, in nanoseconds since boot (`task_struct.start_boottime` of the leader). With the pid it is
-    /// the process' identity; the engine only compares it for equality, with 0 as "not known".
-    pub start_ns: u64,
-    /// The same moment in nanoseconds since the Unix epoch, if known. `proc.duration` counts from it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at_ns: Option<u64>,
-    /// Real user id.
-    pub uid: u32,
-    /// Real group id.
-    pub gid: u32,
-    /// Login user id; `None` when unset (the kernel's -1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loginuid: Option<u32>,
-    /// The kernel's name of the task, at most 15 bytes: `proc.name`.
-    pub comm: Text,
-    /// The executable's path as the kernel resolved it (following links, in the process' own mount namespace):
-    /// `proc.exepath`. Empty when not known.
-    pub exepath: Text,
-    /// All arguments, the first (`argv[0]`, `proc.exe`) included.
-    #[serde(default)]
-    pub args: Vec<Text>,
-    /// True when arguments were cut for length: there were more than stand in `args`.
-    #[serde(default)]
-    pub args_truncated: bool,
-    /// Working directory; empty when not known.
-    #[serde(default)]
-    pub cwd: Text,
-    /// Device number of the controlling terminal; 0 for none: `proc.tty`.
-    #[serde(default)]
-    pub tty: u32,
-    /// Path of the cgroup (v2, or v1's name= or pids hierarchy); empty when not known.
-    #[serde(default)]
-    pub cgroup: Text,
-    /// The container it runs in; `None` on the host. Whoever makes the event derives it from the cgroup
-    /// ([`crate::container::id_of_cgroup`]).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<Text>,
-    /// Its pid inside its own pid namespace, if it is not the host's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vpid: Option<u32>,
-    /// Session id (host pid of the leader), if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sid: Option<u32>,
-    /// Process group id (host pid of the leader), if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pgid: Option<u32>,
+    /// Any other system call returned, or the kernel said something else.
+    Call(Box<Call>),
+    /// A source that is not the kernel says something: an entry of an audit log.
+    Document(Box<Document>),
 }
 
 /// A process runs another program from now on.
@@ -199,22 +156,43 @@ pub enum FileType {
 }
 
 impl Event {
-    /// The event's name in rules (`evt.type`), as Falco calls it.
-    pub fn type_name(&self) -> &'static str {
+    /// Its type; the name in rules is `evt.type`.
+    #[must_use]
+    pub fn event_type(&self) -> EventType {
         match &self.kind {
             EventKind::Exec(exec) => match exec.syscall {
-                ExecSyscall::Execve => "execve",
-                ExecSyscall::Execveat => "execveat",
+                ExecSyscall::Execve => EventType::EXECVE,
+                ExecSyscall::Execveat => EventType::EXECVEAT,
             },
             // The tracepoint does not say which of clone, clone3, fork, vfork it was; Falco calls them all clone there.
-            EventKind::Fork(_) => "clone",
-            EventKind::Exit(_) => "procexit",
+            EventKind::Fork(_) => EventType::CLONE,
+            EventKind::Exit(_) => EventType::PROCEXIT,
             EventKind::Open(open) => match open.syscall {
-                OpenSyscall::Open => "open",
-                OpenSyscall::Openat => "openat",
-                OpenSyscall::Openat2 => "openat2",
-                OpenSyscall::Creat => "creat",
+                OpenSyscall::Open => EventType::OPEN,
+                OpenSyscall::Openat => EventType::OPENAT,
+                OpenSyscall::Openat2 => EventType::OPENAT2,
+                OpenSyscall::Creat => EventType::CREAT,
             },
+            EventKind::Call(call) => call.event_type,
+            EventKind::Document(_) => EventType::PLUGINEVENT,
+        }
+    }
+
+    /// The event's name in rules (`evt.type`), as Falco calls it.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        self.event_type().name()
+    }
+
+    /// The source it comes from, as rules name it: `syscall`, or the document's.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        match &self.kind {
+            EventKind::Document(document) => &document.source,
+            _ => SYSCALL,
         }
     }
 }
+
+/// The source of kernel events.
+pub const SYSCALL: &str = "syscall";

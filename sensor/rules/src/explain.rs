@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::compile::{self, NoScope};
 use crate::condition;
+use crate::event::EventType;
 use crate::load::{self, RulesFile};
-use crate::rule_set::SUPPLIED_EVENTS;
+use crate::supply::Supply;
 
 /// An explained condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -109,14 +110,16 @@ pub fn explain_with(text: &str, files: &[RulesFile<'_>]) -> Result<Explanation, 
         let first = errors.into_iter().next().expect("invariant: a failed compile has an error");
         ExplainError::new(text, first.span.start, first.message, first.hint)
     })?;
-    let event_types: Vec<String> = compiled.types.names().into_iter().map(str::to_owned).collect();
-    let supplied_event_types =
-        event_types.iter().filter(|name| SUPPLIED_EVENTS.contains(&name.as_str())).cloned().collect();
+    let supply = Supply::sensor();
+    let names = |types: Vec<EventType>| types.into_iter().map(|it| it.name().to_owned()).collect();
+    let event_types: Vec<String> = names(compiled.types.types().collect());
+    let supplied_event_types = names(compiled.types.types().filter(|it| supply.has_event(*it)).collect());
+    let fields: Vec<String> = compiled.facts.fields.into_iter().collect();
     let all_event_types = compiled.types.is_full();
     Ok(Explanation {
         normal_form: expr.to_string(),
-        fields: compiled.facts.fields.into_iter().collect(),
-        blind_fields: compiled.facts.blind_fields.into_iter().collect(),
+        blind_fields: fields.iter().filter(|name| !supply.has_field(name)).cloned().collect(),
+        fields,
         event_types: if all_event_types { Vec::new() } else { event_types },
         all_event_types,
         supplied_event_types,

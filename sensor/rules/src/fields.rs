@@ -164,14 +164,12 @@ struct Tables {
     supplied: HashMap<&'static str, &'static Supplied>,
     known: HashMap<&'static str, Known>,
     arguments: Vec<&'static str>,
-    events: Vec<&'static str>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
     supplied: supplied::FIELDS.iter().map(|field| (field.name, field)).collect(),
     known: lines(include_str!("fields/falco-fields.tsv")).filter_map(known_field).collect(),
     arguments: lines(include_str!("fields/falco-arguments.txt")).collect(),
-    events: lines(include_str!("fields/falco-events.txt")).collect(),
 });
 
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
@@ -201,9 +199,15 @@ fn known_field(line: &'static str) -> Option<(&'static str, Known)> {
     Some((name, Known { kind, takes }))
 }
 
-/// Every event type a condition may name.
-pub(crate) fn event_types() -> &'static [&'static str] {
-    &TABLES.events
+/// Can the engine read this field from an event that has it? Without its argument in `[]`.
+pub(crate) fn is_readable(name: &str) -> bool {
+    let argument = name.strip_prefix("evt.arg.").or_else(|| name.strip_prefix("evt.rawarg."));
+    argument.map_or_else(|| TABLES.supplied.contains_key(name), supplied::event_argument_is_supplied)
+}
+
+/// Every field that can be read, event arguments by name included.
+pub(crate) fn readable() -> impl Iterator<Item = &'static str> {
+    TABLES.supplied.keys().copied()
 }
 
 /// Checks a field and its argument.

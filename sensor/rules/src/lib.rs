@@ -37,6 +37,7 @@ pub mod problem;
 pub mod replay;
 mod rule_set;
 mod suggest;
+mod supply;
 mod text;
 mod yaml;
 
@@ -44,6 +45,7 @@ pub use alert::{Alert, Ancestor, Priority, ProcessView, UnknownPriority};
 pub use engine::{Engine, Limits, Names, TableStats};
 pub use explain::{ExplainError, Explanation, explain, explain_with};
 pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
-pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load};
+pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load, load_for};
 pub use problem::{Code, Problem, Severity};
-pub use rule_set::{Rule, RuleSet, SUPPLIED_EVENTS};
+pub use rule_set::{Rule, RuleSet};
+pub use supply::Supply;

@@ -19,6 +19,7 @@ use crate::condition::Expr;
 use crate::limits::{FILE_BYTES_MAX, FILES_MAX};
 use crate::problem::{Code, Place, Problem, Reporter, Severity, Source};
 use crate::rule_set::RuleSet;
+use crate::supply::Supply;
 
 /// The version of Falco's engine whose rule language this is; rules files may require it.
 pub const ENGINE_VERSION: (u64, u64, u64) = (0, 57, 0);
@@ -74,11 +75,16 @@ impl Loaded {
     }
 }
 
-/// Loads rules files as one set.
+/// Loads rules files as one set, for a machine's sensor.
 pub fn load(files: &[RulesFile<'_>]) -> Loaded {
+    load_for(files, Supply::sensor())
+}
+
+/// Loads rules files as one set, and says of what this source does not supply what rules ask for.
+pub fn load_for(files: &[RulesFile<'_>], supply: &Supply) -> Loaded {
     let mut reporter = reporter(files);
     let collector = collect(files, &mut reporter);
-    let (rules, counts) = finish::finish(collector, &mut reporter);
+    let (rules, counts) = finish::finish(collector, supply, &mut reporter);
     let (mut problems, dropped) = reporter.finish();
     if let (Some(last), true) = (problems.last_mut(), dropped > 0) {
         last.message.push_str(&format!(" (and {dropped} more problems, not shown)"));

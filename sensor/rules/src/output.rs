@@ -74,11 +74,13 @@ impl Template {
         Ok(Self { pieces })
     }
 
-    /// Names of fields nobody supplies.
-    pub(crate) fn blind_fields(&self) -> impl Iterator<Item = &str> {
+    /// The fields it shows, as written, without transformers.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Field { key, reader, .. } if !reader.is_supplied() => Some(key.as_str()),
-            _ => None,
+            Piece::Field { key, .. } => {
+                Some(key.rsplit_once('(').map_or(key.as_str(), |(_, inner)| inner.trim_end_matches(')')))
+            }
+            Piece::Literal(_) => None,
         })
     }
 

@@ -4,12 +4,8 @@ use std::sync::Arc;
 
 use crate::alert::Priority;
 use crate::compile::Node;
-use crate::event::Event;
+use crate::event::{Event, EventType};
 use crate::output::Template;
-
-/// The events an engine is given today, by the names rules use.
-pub const SUPPLIED_EVENTS: [&str; 8] =
-    ["execve", "execveat", "clone", "procexit", "open", "openat", "openat2", "creat"];
 
 /// One rule.
 #[derive(Debug)]
@@ -47,15 +43,18 @@ pub struct Rule {
 pub struct RuleSet {
     rules: Vec<Rule>,
     disabled: Vec<String>,
-    by_type: [Vec<usize>; SUPPLIED_EVENTS.len()],
+    /// For each event type by its place, the rules it concerns.
+    by_type: Vec<Vec<usize>>,
 }
 
 impl RuleSet {
     pub(crate) fn new(rules: Vec<Rule>, disabled: Vec<String>) -> Self {
-        let by_type = std::array::from_fn(|slot| {
-            let concerned = |rule: &Rule| rule.event_types.contains(&SUPPLIED_EVENTS[slot]);
-            rules.iter().enumerate().filter(|(_, rule)| concerned(rule)).map(|(index, _)| index).collect()
-        });
+        let mut by_type = vec![Vec::new(); EventType::count()];
+        for (index, rule) in rules.iter().enumerate() {
+            for event_type in rule.event_types.iter().filter_map(|name| EventType::by_name(name)) {
+                by_type[event_type.place()].push(index);
+            }
+        }
         Self { rules, disabled, by_type }
     }
 
@@ -74,14 +73,14 @@ impl RuleSet {
         &self.disabled
     }
 
-    /// Supplied event types that some rule wants, so that a sensor can leave the others in the kernel.
-    pub fn wanted_events(&self) -> impl Iterator<Item = &'static str> {
-        SUPPLIED_EVENTS.into_iter().zip(&self.by_type).filter(|(_, rules)| !rules.is_empty()).map(|(name, _)| name)
+    /// Event types that some rule wants, so that a sensor can leave the others in the kernel.
+    pub fn wanted_events(&self) -> impl Iterator<Item = EventType> + '_ {
+        EventType::all()
+            .filter(|event_type| self.by_type.get(event_type.place()).is_some_and(|rules| !rules.is_empty()))
     }
 
     pub(crate) fn for_event(&self, event: &Event) -> impl Iterator<Item = &Rule> {
-        let slot = SUPPLIED_EVENTS.iter().position(|name| *name == event.type_name());
-        let indices = slot.map_or(&[][..], |slot| &self.by_type[slot]);
+        let indices = self.by_type.get(event.event_type().place()).map_or(&[][..], Vec::as_slice);
         indices.iter().map(|index| &self.rules[*index])
     }
 }

@@ -126,6 +126,7 @@ fn exec(bytes: &[u8], context: &Context) -> Result<EventKind, DecodeError> {
         vpid: (raw.pid_level > 0).then_some(raw.vpid),
         sid: Some(raw.sid),
         pgid: Some(raw.pgid),
+        ..Process::default()
     };
     let syscall = match Syscall::from_number(raw.syscall) {
         Some(Syscall::Execveat) => ExecSyscall::Execveat,

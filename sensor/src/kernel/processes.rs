@@ -59,6 +59,7 @@ fn read_one(dir: &Path, pid: u32, context: &Context) -> Option<Seed> {
         vpid: status.vpid,
         sid: Some(stat.sid),
         pgid: Some(stat.pgid),
+        ..Process::default()
     };
     Some(Seed { pid, process })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::fields;
+use crate::event::EventType;
 
 /// Words of a set; more than the known event types need.
 const WORDS: usize = 8;
@@ -13,7 +13,7 @@ pub(crate) struct TypeSet([u64; WORDS]);
 
 static FULL: LazyLock<TypeSet> = LazyLock::new(|| {
     let mut set = TypeSet::empty();
-    for index in 0..fields::event_types().len() {
+    for index in 0..EventType::count() {
         set.0[index / 64] |= 1 << (index % 64);
     }
     set
@@ -32,7 +32,7 @@ impl TypeSet {
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut set = Self::empty();
         for name in names {
-            if let Ok(index) = fields::event_types().binary_search(&name) {
+            if let Some(index) = EventType::by_name(name).map(EventType::place) {
                 set.0[index / 64] |= 1 << (index % 64);
             }
         }
@@ -64,8 +64,16 @@ impl TypeSet {
     }
 
     pub(crate) fn names(&self) -> Vec<&'static str> {
-        let is_in = |index: usize| self.0[index / 64] & (1 << (index % 64)) != 0;
-        fields::event_types().iter().enumerate().filter(|(index, _)| is_in(*index)).map(|(_, name)| *name).collect()
+        self.types().map(EventType::name).collect()
+    }
+
+    pub(crate) fn types(&self) -> impl Iterator<Item = EventType> {
+        EventType::all().filter(|event_type| self.contains(*event_type))
+    }
+
+    pub(crate) fn contains(&self, event_type: EventType) -> bool {
+        let index = event_type.place();
+        self.0[index / 64] & (1 << (index % 64)) != 0
     }
 }
 
@@ -74,9 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_fits_and_is_sorted() {
-        assert!(fields::event_types().len() <= WORDS * 64);
-        assert!(fields::event_types().windows(2).all(|pair| pair[0] < pair[1]));
+    fn the_table_fits() {
+        assert!(EventType::count() <= WORDS * 64);
     }
 
     #[test]

@@ -54,15 +54,15 @@ pub(super) static FIELDS: &[Supplied] = &[
         Some(Value::number(c.number))
     }),
     plain("evt.type", Kind::Text, "name of the event, such as open", |c, _| Some(Value::text(c.event.type_name()))),
-    plain("syscall.type", Kind::Text, "name of the system call; absent for an exit", |c, _| {
-        (!matches!(c.event.kind, EventKind::Exit(_))).then(|| Value::text(c.event.type_name()))
+    plain("syscall.type", Kind::Text, "name of the system call; absent for what is none", |c, _| {
+        c.event.event_type().is_syscall().then(|| Value::text(c.event.type_name()))
     }),
-    plain("evt.category", Kind::Text, "file or process", |c, _| {
-        Some(Value::text(if matches!(c.event.kind, EventKind::Open(_)) { "file" } else { "process" }))
+    plain("evt.category", Kind::Text, "what the event is about: file, net, process, ...", |c, _| {
+        Some(Value::text(c.event.event_type().category()))
     }),
     plain("evt.cpu", Kind::Number, "number of the CPU it was seen on", |c, _| Some(Value::number(c.event.cpu))),
     plain("evt.dir", Kind::Text, "always <: events are seen when they end", |_, _| Some(Value::text("<"))),
-    plain("evt.source", Kind::Text, "syscall", |_, _| Some(Value::text("syscall"))),
+    plain("evt.source", Kind::Text, "where the event comes from: syscall", |c, _| Some(Value::text(c.event.source()))),
     plain("evt.is_async", Kind::Boolean, "false: no event comes from outside the stream", |_, _| {
         Some(Value::Boolean(false))
     }),
@@ -321,7 +321,8 @@ fn result(context: &Context<'_>) -> Option<i64> {
         EventKind::Open(open) => Some(open.result),
         EventKind::Exec(_) => Some(0),
         EventKind::Fork(fork) => Some(i64::from(fork.child_pid)),
-        EventKind::Exit(_) => None,
+        EventKind::Exit(_) | EventKind::Document(_) => None,
+        EventKind::Call(call) => call.result,
     }
 }
 
@@ -408,6 +409,7 @@ fn arguments_of(context: &Context<'_>) -> &'static [&'static str] {
         ],
         EventKind::Fork(_) => &["res"],
         EventKind::Exit(_) => &["status", "ret", "sig"],
+        EventKind::Call(_) | EventKind::Document(_) => &[],
     }
 }
 
@@ -455,6 +457,7 @@ fn event_argument<'a>(context: &Context<'a>, name: &str) -> Option<Value<'a>> {
             "sig" => number(i64::from(exit.signal.unwrap_or(0))),
             _ => None,
         },
+        EventKind::Call(_) | EventKind::Document(_) => None,
     }
 }
 

@@ -9,10 +9,12 @@ use super::reader::Joined;
 use super::{Counts, exceptions};
 use crate::compile::{self, CompileError, Compiled, MacroLookup, Scope, TypeSet};
 use crate::condition::{self, Expr, Word};
+use crate::event::EventType;
 use crate::limits::{CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, LIST_ITEMS_MAX};
 use crate::output::Template;
 use crate::problem::{Code, Reporter};
-use crate::rule_set::{Rule, RuleSet, SUPPLIED_EVENTS};
+use crate::rule_set::{Rule, RuleSet};
+use crate::supply::Supply;
 
 /// A rule that names more event types than this is as good as one that names none, says Falco.
 const EVENT_TYPES_MAX: usize = 100;
@@ -20,7 +22,7 @@ const EVENT_TYPES_MAX: usize = 100;
 /// The event sources rules may be for.
 const SOURCES: [&str; 1] = ["syscall"];
 
-pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (RuleSet, Counts) {
+pub(crate) fn finish(collector: Collector, supply: &Supply, reporter: &mut Reporter<'_>) -> (RuleSet, Counts) {
     let counts = Counts {
         rules: collector.rules.items.len(),
         macros: collector.macros.items.len(),
@@ -32,7 +34,7 @@ pub(crate) fn finish(collector: Collector, reporter: &mut Reporter<'_>) -> (Rule
     let mut failed_users: HashMap<usize, Vec<bool>> = HashMap::new();
     for definition in &collector.rules.items {
         names.failed_roots.clear();
-        match rule(definition, &mut names, reporter) {
+        match rule(definition, supply, &mut names, reporter) {
             Some(rule) if definition.enabled && !definition.is_broken => rules.push(rule),
             _ => disabled.push(definition.name.value.clone()),
         }
@@ -268,7 +270,12 @@ fn item_words(text: &str, item: &super::reader::Scalar, list: &str, reporter: &m
     }
 }
 
-fn rule(definition: &RuleDefinition, names: &mut NamesInForce<'_>, reporter: &mut Reporter<'_>) -> Option<Rule> {
+fn rule(
+    definition: &RuleDefinition,
+    supply: &Supply,
+    names: &mut NamesInForce<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Option<Rule> {
     let item = format!("rule {:?}", definition.name.value);
     if !SOURCES.contains(&definition.source.value.as_str()) {
         let message = format!("source `{}` is not known: the rule is skipped", definition.source.value);
@@ -289,7 +296,7 @@ fn rule(definition: &RuleDefinition, names: &mut NamesInForce<'_>, reporter: &mu
         }
     };
     report_event_types(definition, &compiled.types, &item, reporter);
-    let blind_fields = report_blind_spots(definition, &compiled, &template, &item, reporter);
+    let blind_fields = report_blind_spots(definition, &compiled, &template, supply, &item, reporter);
     let place = definition.name.place();
     let (file, line) = reporter.file_and_line(place);
     Some(Rule {
@@ -420,11 +427,13 @@ fn report_blind_spots(
     definition: &RuleDefinition,
     compiled: &Compiled,
     template: &Template,
+    supply: &Supply,
     item: &str,
     reporter: &mut Reporter<'_>,
 ) -> Vec<String> {
-    let mut blind: BTreeSet<String> = compiled.facts.blind_fields.clone();
-    let supplied = TypeSet::of(SUPPLIED_EVENTS);
+    let mut blind: BTreeSet<String> =
+        compiled.facts.fields.iter().filter(|name| !supply.has_field(name)).cloned().collect();
+    let supplied = TypeSet::of(supply.events().map(EventType::name));
     let missing = compiled.types.intersection(&supplied.complement());
     let mut parts = Vec::new();
     if !compiled.types.is_full() && !missing.is_empty() && missing.len() <= EVENT_TYPES_MAX {
@@ -436,7 +445,7 @@ fn report_blind_spots(
         parts.push(format!("fields {} are not supplied: checks on them are false", names.join(", ")));
     }
     let shown: BTreeSet<String> =
-        template.blind_fields().filter(|name| !blind.contains(*name)).map(str::to_owned).collect();
+        template.fields().filter(|name| !supply.has_field(name) && !blind.contains(*name)).map(str::to_owned).collect();
     if !shown.is_empty() {
         let names: Vec<&str> = shown.iter().map(String::as_str).collect();
         parts.push(format!("output fields {} are not supplied: they are printed as <NA>", names.join(", ")));

@@ -312,6 +312,12 @@ impl Machine {
             vpid: wanted.vpid,
             sid: wanted.sid.or(base.sid),
             pgid: wanted.pgid.or(base.pgid),
+            vpgid: base.vpgid,
+            euid: base.euid,
+            egid: base.egid,
+            capabilities: base.capabilities,
+            env: base.env,
+            executable: None,
         };
         Some((pid, process))
     }
