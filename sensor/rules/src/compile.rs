@@ -2,6 +2,7 @@
 //! event types worked out. A macro is compiled once and shared by all who use it.
 
 mod matcher;
+mod network;
 mod pattern;
 mod reader;
 #[cfg(test)]
@@ -9,12 +10,13 @@ mod tests;
 mod types;
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
 use matcher::{Matcher, Ordering, TextMatcher};
-use pattern::{Glob, PathTree};
+use network::Network;
+pub(crate) use pattern::Glob;
+use pattern::PathTree;
 pub(crate) use reader::{Reader, Unary};
 pub(crate) use types::TypeSet;
 
@@ -546,11 +548,9 @@ impl Compiler<'_> {
                 ))
             }
             Kind::Address | Kind::Network => {
-                let each: Vec<Option<Matcher>> =
-                    words.iter().map(|word| self.one(kind, Operator::Equal, word)).collect();
-                each.into_iter().collect::<Option<Vec<_>>>()?;
-                // Nothing supplies addresses yet: the check becomes `Never`, but its values are checked now.
-                Some(Matcher::Exists)
+                let networks: Vec<Option<Network>> = words.iter().map(|word| self.network(kind, word)).collect();
+                let networks = networks.into_iter().collect::<Option<Box<[Network]>>>()?;
+                Some(Matcher::Network { is_negated: false, networks })
             }
         }
     }
@@ -574,20 +574,18 @@ impl Compiler<'_> {
                 Some(Matcher::Boolean { expected: value == (operator == Operator::Equal) })
             }
             Kind::Address | Kind::Network => {
-                if is_address(&word.text, kind == Kind::Network) {
-                    return Some(Matcher::Exists);
-                }
-                let what = if kind == Kind::Network {
-                    "an IP address or a network such as 10.0.0.0/8"
-                } else {
-                    "an IP address"
-                };
-                self.errors.push(error(word.span.clone(), format!("`{}` is not {what}", word.text), None));
-                None
+                let networks = Box::new([self.network(kind, word)?]);
+                Some(Matcher::Network { is_negated: operator == Operator::NotEqual, networks })
             }
             Kind::Bytes if matches!(operator, Operator::BContains | Operator::BStartsWith) => {
-                if word.text.len().is_multiple_of(2) && word.text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Some(Matcher::Exists);
+                if let Some(bytes) = from_hex(&word.text) {
+                    let bytes = bytes.into();
+                    let is_contained = operator == Operator::BContains;
+                    return Some(Matcher::Text(if is_contained {
+                        TextMatcher::Contains(bytes)
+                    } else {
+                        TextMatcher::StartsWith(bytes)
+                    }));
                 }
                 let message = format!("`{}` is not hexadecimal: two digits for each byte", word.text);
                 self.errors.push(error(word.span.clone(), message, None));
@@ -599,6 +597,16 @@ impl Compiler<'_> {
             }
             Kind::Text | Kind::Dynamic | Kind::Bytes | Kind::TextList => self.text(operator, word).map(Matcher::Text),
         }
+    }
+
+    fn network(&mut self, kind: Kind, word: &Word) -> Option<Network> {
+        let network = Network::parse(&word.text).filter(|_| kind == Kind::Network || !word.text.contains('/'));
+        if network.is_none() {
+            let what =
+                if kind == Kind::Network { "an IP address or a network such as 10.0.0.0/8" } else { "an IP address" };
+            self.errors.push(error(word.span.clone(), format!("`{}` is not {what}", word.text), None));
+        }
+        network
     }
 
     fn text(&mut self, operator: Operator, word: &Word) -> Option<TextMatcher> {
@@ -697,18 +705,12 @@ fn allows(kind: Kind, operator: Operator) -> bool {
     }
 }
 
-fn is_address(text: &str, allows_prefix: bool) -> bool {
-    match text.split_once('/') {
-        None => text.parse::<IpAddr>().is_ok(),
-        Some((address, prefix)) => {
-            let max = match address.parse::<IpAddr>() {
-                Ok(IpAddr::V4(_)) => 32,
-                Ok(IpAddr::V6(_)) => 128,
-                Err(_) => return false,
-            };
-            allows_prefix && prefix.parse::<u8>().is_ok_and(|bits| bits <= max)
-        }
+/// Two digits for each byte.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
     }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 /// Services by name, where a port is compared with one.

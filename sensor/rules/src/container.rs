@@ -1,6 +1,76 @@
-//! Which container a cgroup path belongs to.
+//! Which container a cgroup path belongs to, and what is known of a container.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::text::Text;
+
+/// What a container runtime says of a container. A text that is empty is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Container {
+    /// All of its id.
+    pub full_id: String,
+    /// Its name.
+    pub name: String,
+    /// The runtime, as Falco calls it: `docker`, `containerd`, `cri-o`, `podman`.
+    pub runtime: String,
+    /// The image's name as it was asked for, with its tag.
+    pub image: String,
+    /// The image's id.
+    pub image_id: String,
+    /// The image's digest.
+    pub image_digest: String,
+    /// The image's name without its tag.
+    pub image_repository: String,
+    /// The image's tag.
+    pub image_tag: String,
+    /// Does it have all rights? `None` when not known, here and below.
+    pub is_privileged: Option<bool>,
+    /// Does it see the host's processes?
+    pub has_host_pid: Option<bool>,
+    /// Does it use the host's network?
+    pub has_host_network: Option<bool>,
+    /// Does it use the host's IPC namespace?
+    pub has_host_ipc: Option<bool>,
+    /// Its first address.
+    pub ip: String,
+    /// When it began, in nanoseconds since the epoch.
+    pub started_at_ns: Option<u64>,
+    /// Its mounts.
+    pub mounts: Option<Vec<Mount>>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The name of the pod it is in.
+    pub pod_name: String,
+    /// The pod's id.
+    pub pod_uid: String,
+    /// The pod's namespace.
+    pub pod_namespace: String,
+    /// The pod's address.
+    pub pod_ip: String,
+    /// The pod's sandbox, its first 12 digits.
+    pub pod_sandbox_id: String,
+    /// The pod's labels.
+    pub pod_labels: BTreeMap<String, String>,
+}
+
+/// A folder or file of the host in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mount {
+    /// Where it is on the host.
+    pub source: String,
+    /// Where it is in the container.
+    pub destination: String,
+    /// Its mode, as the runtime says it.
+    pub mode: String,
+    /// May it be written?
+    pub is_writable: bool,
+    /// How it propagates: `private`, `rslave`.
+    pub propagation: String,
+}
 
 /// Characters of a container id that rules and people see, as Docker and Falco shorten it.
 pub const CONTAINER_ID_LEN: usize = 12;

@@ -6,10 +6,12 @@ mod table;
 pub(crate) mod time;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::alert::{Alert, Ancestor, ProcessView};
-use crate::event::{Event, EventKind, Process};
+use crate::container::Container;
+use crate::event::{Event, EventKind, Process, Text};
 use crate::limits::ANCESTRY_MAX;
 use crate::rule_set::RuleSet;
 
@@ -49,6 +51,10 @@ pub struct Names {
     pub groups: HashMap<u32, String>,
     /// The machine's name: `evt.hostname`.
     pub hostname: Option<String>,
+    /// Names that addresses are known by, for `fd.sip.name` and its like.
+    pub hosts: HashMap<IpAddr, Vec<String>>,
+    /// What is known of containers, by the id that processes carry.
+    pub containers: HashMap<Text, Container>,
 }
 
 /// What a field is read from.
@@ -159,7 +165,12 @@ impl Engine {
         match &event.kind {
             EventKind::Fork(fork) => self.table.fork(event.pid, fork, event.time_ns),
             EventKind::Exit(_) => self.table.exit(event.pid, event.time_ns),
-            EventKind::Exec(_) | EventKind::Open(_) | EventKind::Call(_) | EventKind::Document(_) => {}
+            EventKind::Call(call) => {
+                if let Some(change) = &call.change {
+                    self.table.change(event.pid, change);
+                }
+            }
+            EventKind::Exec(_) | EventKind::Open(_) | EventKind::Document(_) => {}
         }
         alerts
     }

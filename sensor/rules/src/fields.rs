@@ -1,11 +1,16 @@
 //! Which fields exist, what each is, and how it is read from an event.
 //!
-//! Two tables: [`supplied`] holds the fields this engine can read, each with its extractor; `falco-fields.tsv` names every field of
+//! Two tables: [`readable`] are the fields this engine can read, each with its extractor; `falco-fields.tsv` names every field of
 //! Falco, so that a rule written for more than we see still loads, with a warning that says what it is blind to.
 //! Another event source is another pair of tables.
 
+mod arguments;
 pub(crate) mod constants;
-mod supplied;
+mod container;
+mod descriptor;
+mod event;
+pub(crate) mod flags;
+mod process;
 mod value;
 
 use std::collections::HashMap;
@@ -15,6 +20,7 @@ use crate::condition::FieldRef;
 use crate::engine::Context;
 use crate::suggest;
 
+use process::{group_name, user_name};
 pub use value::FieldValue;
 pub(crate) use value::Value;
 
@@ -167,10 +173,33 @@ struct Tables {
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables {
-    supplied: supplied::FIELDS.iter().map(|field| (field.name, field)).collect(),
+    supplied: fields().map(|field| (field.name, field)).collect(),
     known: lines(include_str!("fields/falco-fields.tsv")).filter_map(known_field).collect(),
     arguments: lines(include_str!("fields/falco-arguments.txt")).collect(),
 });
+
+fn fields() -> impl Iterator<Item = &'static Supplied> {
+    event::FIELDS.iter().chain(descriptor::FIELDS).chain(process::FIELDS).chain(container::FIELDS)
+}
+
+/// An entry without argument.
+const fn plain(name: &'static str, kind: Kind, doc: &'static str, extract: Extract) -> Supplied {
+    Supplied { name, kind, takes: Takes::Nothing, doc, extract }
+}
+
+/// An entry with an optional argument.
+const fn indexed(name: &'static str, kind: Kind, doc: &'static str, extract: Extract) -> Supplied {
+    Supplied { name, kind, takes: Takes::Optional, doc, extract }
+}
+
+/// Text that is empty when not known.
+fn present(text: &[u8]) -> Option<Value<'_>> {
+    (!text.is_empty()).then(|| Value::bytes(text))
+}
+
+fn last_component(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
 
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
     table.lines().filter(|line| !line.starts_with('#') && !line.is_empty())
@@ -202,12 +231,13 @@ fn known_field(line: &'static str) -> Option<(&'static str, Known)> {
 /// Can the engine read this field from an event that has it? Without its argument in `[]`.
 pub(crate) fn is_readable(name: &str) -> bool {
     let argument = name.strip_prefix("evt.arg.").or_else(|| name.strip_prefix("evt.rawarg."));
-    argument.map_or_else(|| TABLES.supplied.contains_key(name), supplied::event_argument_is_supplied)
+    argument.map_or_else(|| TABLES.supplied.contains_key(name), |key| TABLES.arguments.contains(&key))
 }
 
 /// Every field that can be read, event arguments by name included.
-pub(crate) fn readable() -> impl Iterator<Item = &'static str> {
-    TABLES.supplied.keys().copied()
+pub(crate) fn readable() -> impl Iterator<Item = String> {
+    let arguments = TABLES.arguments.iter().flat_map(|name| [format!("evt.arg.{name}"), format!("evt.rawarg.{name}")]);
+    TABLES.supplied.keys().map(|name| (*name).to_owned()).chain(arguments)
 }
 
 /// Checks a field and its argument.
@@ -241,14 +271,13 @@ fn event_argument(base: &'static str, key: &str, field: &FieldRef) -> Result<Res
     if !TABLES.arguments.contains(&key) {
         return Err(FieldError::UnknownArgument { name: key.to_owned() });
     }
-    let extract =
-        TABLES.supplied.get(base).filter(|_| supplied::event_argument_is_supplied(key)).map(|field| field.extract);
+    let extract = TABLES.supplied.get(base).map(|field| field.extract);
     Ok(Resolved { name: field.name.clone(), kind: Kind::Dynamic, argument: FieldArgument::Key(key.into()), extract })
 }
 
 fn compile_argument(name: &str, text: &str, is_supplied: bool) -> Result<FieldArgument, FieldError> {
     let index = text.parse::<usize>().ok().filter(|index| *index <= INDEX_MAX);
-    let takes_index_only = is_supplied && name.starts_with("proc.");
+    let takes_index_only = is_supplied && name.starts_with("proc.") && !name.ends_with("env");
     match index {
         Some(index) => Ok(FieldArgument::Index(index)),
         None if takes_index_only => {
@@ -290,11 +319,11 @@ mod tests {
 
     #[test]
     fn every_supplied_field_is_documented_and_known_to_falco() {
-        for field in supplied::FIELDS {
+        for field in fields() {
             assert!(!field.doc.is_empty(), "{}", field.name);
             assert!(TABLES.known.contains_key(field.name), "{} is no field of Falco", field.name);
         }
-        assert_eq!(TABLES.supplied.len(), supplied::FIELDS.len(), "a field stands twice");
+        assert_eq!(TABLES.supplied.len(), fields().count(), "a field stands twice");
     }
 
     #[test]

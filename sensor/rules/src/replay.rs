@@ -3,6 +3,7 @@
 //! The format, with an example a test reads, is in `REPLAY.md` beside this crate's manifest. A case is run through the engine
 //! nodes use; only the events are made up. Nothing is inherited from one case to the next.
 
+mod call;
 mod case;
 mod events;
 

@@ -38,7 +38,7 @@ impl Supply {
     /// Everything that the engine can read: replay cases and captures may hold it.
     #[must_use]
     pub fn everything() -> Supply {
-        Supply { events: EventType::all().collect(), fields: fields::readable().map(str::to_owned).collect() }
+        Supply { events: EventType::all().collect(), fields: fields::readable().collect() }
     }
 
     /// Does it give events of this type?

@@ -80,6 +80,25 @@ impl Node {
         }
     }
 
+    /// The node as JSON: plain scalars by YAML 1.2's core schema, keys as texts.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.data {
+            Data::Scalar { .. } if self.is_null() => serde_json::Value::Null,
+            Data::Scalar { value, plain: false } => value.as_str().into(),
+            Data::Scalar { value, plain: true } => match value.as_str() {
+                "true" | "True" | "TRUE" => true.into(),
+                "false" | "False" | "FALSE" => false.into(),
+                // What JSON takes for a number is one; `007` and `1_000` stay texts.
+                text => serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| text.into(), Into::into),
+            },
+            Data::Sequence(nodes) => nodes.iter().map(Node::to_json).collect(),
+            Data::Mapping(pairs) => {
+                let pair = |(key, value): &(Node, Node)| (key.text().unwrap_or_default().to_owned(), value.to_json());
+                serde_json::Value::Object(pairs.iter().map(pair).collect())
+            }
+        }
+    }
+
     pub(crate) fn mapping(&self) -> Option<&[(Node, Node)]> {
         match &self.data {
             Data::Mapping(pairs) => Some(pairs),

@@ -72,7 +72,7 @@ fn processes() {
             ("container.id exists", true),
             ("evt.hostname = node-1", true),
             ("evt.res = SUCCESS and evt.rawres = 0 and evt.failed = false", true),
-            ("evt.arg.comm = curl and evt.arg.ptid = 200 and evt.arg.uid = alice", true),
+            ("evt.arg.comm = curl and evt.arg.ptid = bash and evt.rawarg.ptid = 200 and evt.arg.uid = alice", true),
             ("evt.arg.ptid >= 200", true),
             ("evt.arg[1] = /usr/bin/curl", true),
             ("evt.arg.flags exists", false),
@@ -144,7 +144,7 @@ fn opens() {
             ("evt.arg.flags = O_CREAT|O_RDWR|O_CLOEXEC", true),
             ("evt.arg.flags contains O_CREAT", true),
             ("evt.arg.mode = 0755", true),
-            ("evt.arg.fd = 5", true),
+            ("evt.arg.fd = <f>/home/alice/.ssh/id_rsa and evt.rawarg.fd = 5", true),
             ("evt.rawres = 5", true),
             ("fd.name glob /home/*/id_rsa", true),
             ("fd.name glob /home/?", false),
@@ -240,7 +240,7 @@ fn output() {
     assert_eq!(rendered("%container.image.repository", EXEC), "<NA>");
     assert_eq!(
         rendered("%evt.args", OPEN),
-        "fd=5 name=/home/alice/.ssh/id_rsa flags=O_CREAT|O_RDWR|O_CLOEXEC mode=0755"
+        "fd=5(<f>/home/alice/.ssh/id_rsa) name=../alice/.ssh/id_rsa(/home/alice/.ssh/id_rsa) flags=4103(O_CREAT|O_RDWR|O_CLOEXEC) mode=0755"
     );
     let alert = alerts("evt.num = 1", "%proc.pid %proc.aname[9] %evt.is_async", EXEC).remove(0);
     let json = alert.to_falco_json("h");

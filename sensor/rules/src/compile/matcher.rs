@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use regex::bytes::Regex;
 
+use super::network::Network;
 use super::pattern::{Glob, PathTree, contains, contains_ignoring_case};
 use super::reader::Reader;
 use crate::condition::{Operator, Quantifier};
@@ -20,6 +21,11 @@ pub(crate) enum Matcher {
     NumberIn(HashSet<i128>),
     Boolean {
         expected: bool,
+    },
+    /// An address in one of these networks, or with `!=` in none.
+    Network {
+        is_negated: bool,
+        networks: Box<[Network]>,
     },
     Quantified(Quantifier, Vec<Matcher>),
     /// Compares with another field of the same event.
@@ -132,6 +138,20 @@ impl Matcher {
             (Self::NumberIn(set), Value::Number(number)) => set.contains(number),
             (Self::NumberIn(set), Value::AnyNumber(numbers)) => numbers.iter().any(|number| set.contains(number)),
             (Self::Boolean { expected }, Value::Boolean(value)) => value == expected,
+            (Self::Number(Ordering::NotEqual, own), Value::Ports(ends)) => {
+                ends.iter().all(|end| i128::from(*end) != *own)
+            }
+            (Self::Number(ordering, own), Value::Ports(ends)) => {
+                ends.iter().any(|end| ordering.holds(&i128::from(*end), own))
+            }
+            (Self::NumberIn(set), Value::Ports(ends)) => ends.iter().any(|end| set.contains(&i128::from(*end))),
+            (Self::Network { is_negated, networks }, Value::Address(address)) => {
+                networks.iter().any(|network| network.contains(*address)) != *is_negated
+            }
+            (Self::Network { is_negated, networks }, Value::Addresses(ends)) => {
+                let mut inside = ends.iter().map(|end| networks.iter().any(|network| network.contains(*end)));
+                if *is_negated { !inside.any(|inside| inside) } else { inside.any(|inside| inside) }
+            }
             // Kinds are checked when a rule is compiled; a value of another kind satisfies nothing.
             _ => false,
         }

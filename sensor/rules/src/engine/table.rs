@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Fork, Process};
+use crate::event::{Change, Fork, Process};
 
 /// A process' identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -186,6 +186,15 @@ impl ProcessTable {
             exited_at_ns: None,
         };
         self.insert(child, now_ns);
+    }
+
+    /// A call changed something about the process; its children keep what they copied before.
+    pub(crate) fn change(&mut self, pid: u32, change: &Change) {
+        let Some(start_ns) = self.current.get(&pid).copied() else { return };
+        let Some(tracked) = self.processes.get_mut(&Key { pid, start_ns }) else { return };
+        let mut process = tracked.image.process.clone();
+        change.apply(&mut process);
+        tracked.image = Arc::new(Image::new(process));
     }
 
     pub(crate) fn exit(&mut self, pid: u32, now_ns: u64) {

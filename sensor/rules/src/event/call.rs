@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::process::Capabilities;
+use super::process::{Capabilities, Process};
 use super::{EventType, Text};
 
 /// One call. Parameters have the names and the order that [`EventType::params`] says; one that is not known is left out.
@@ -52,8 +52,15 @@ pub enum Param {
     Signed(i64),
     /// A number or bits beyond what `i64` holds.
     Unsigned(u64),
-    /// A path, a name, or bytes of a buffer.
+    /// A path as the program gave it, a name, or bytes of a buffer.
     Text(Text),
+    /// A path, and where it leads: absolute, `.` and `..` taken out, relative to the descriptor that the call names.
+    Path {
+        /// As the program gave it.
+        raw: Text,
+        /// Where it leads.
+        resolved: Text,
+    },
     /// Several texts: arguments, an environment.
     Texts(Vec<Text>),
 }
@@ -121,7 +128,7 @@ pub enum DescriptorKind {
     Userfaultfd,
     /// An io_uring: `r`.
     IoUring,
-    /// A process: `o`.
+    /// A process: `P`.
     Pidfd,
     /// A memory file: `m`.
     Memfd,
@@ -174,7 +181,7 @@ pub struct Change {
     pub gid: Option<u32>,
     /// The effective group id.
     pub egid: Option<u32>,
-    /// The login user id; `Some(None)` is not told apart from no change in the written form, so unset is `u32::MAX`.
+    /// The login user id; `u32::MAX` when it is unset.
     pub loginuid: Option<u32>,
     /// The working directory.
     pub cwd: Option<Text>,
@@ -188,4 +195,30 @@ pub struct Change {
     pub capabilities: Option<Capabilities>,
     /// The container it is in now.
     pub container: Option<Text>,
+}
+
+impl Change {
+    /// Puts into a process what the call changed.
+    pub(crate) fn apply(&self, process: &mut Process) {
+        let put = |new: Option<u32>, old: &mut u32| *old = new.unwrap_or(*old);
+        put(self.uid, &mut process.uid);
+        put(self.gid, &mut process.gid);
+        process.euid = self.euid.or(process.euid);
+        process.egid = self.egid.or(process.egid);
+        process.sid = self.sid.or(process.sid);
+        process.pgid = self.pgid.or(process.pgid);
+        process.capabilities = self.capabilities.or(process.capabilities);
+        if let Some(loginuid) = self.loginuid {
+            process.loginuid = (loginuid != u32::MAX).then_some(loginuid);
+        }
+        if let Some(cwd) = &self.cwd {
+            process.cwd = cwd.clone();
+        }
+        if let Some(comm) = &self.comm {
+            process.comm = comm.clone();
+        }
+        if let Some(container) = &self.container {
+            process.container = Some(container.clone());
+        }
+    }
 }

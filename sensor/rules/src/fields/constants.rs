@@ -47,6 +47,32 @@ pub(crate) fn open_flags(flags: u32) -> String {
     names.join("|")
 }
 
+/// Bits of an open as the kernel has them, and as Falco numbers them; the access mode apart.
+const FALCO_OPEN_FLAGS: [(u32, u32); 12] = [
+    (O_CREAT, 1 << 2),
+    (0o2_000, 1 << 3),
+    (0o10_000, 1 << 4),
+    (0o200, 1 << 5),
+    (0o4_000, 1 << 6),
+    (0o4_000_000, 1 << 7),
+    (O_TRUNC, 1 << 8),
+    (0o40_000, 1 << 9),
+    (O_DIRECTORY, 1 << 10),
+    (0o100_000, 1 << 11),
+    (O_CLOEXEC, 1 << 12),
+    (O_TMPFILE_BIT, 1 << 13),
+];
+
+/// An open's flags in Falco's numbers.
+pub(crate) fn falco_open_flags(kernel: u32) -> u32 {
+    let access = match kernel & O_ACCMODE {
+        O_WRONLY => 2,
+        O_RDWR => 3,
+        _ => 1,
+    };
+    FALCO_OPEN_FLAGS.iter().filter(|(bit, _)| kernel & bit != 0).fold(access, |bits, (_, bit)| bits | bit)
+}
+
 /// `SUCCESS`, or the name of the error a system call returned; a number where Linux has no name.
 pub(crate) fn result_name(result: i64) -> std::borrow::Cow<'static, str> {
     if result >= 0 {
@@ -130,6 +156,7 @@ mod tests {
         assert_eq!(result_name(-2), "ENOENT");
         assert_eq!(result_name(-4000), "-4000");
         assert_eq!(error_number("EACCES"), Some(13));
+        assert_eq!(falco_open_flags(0o1101), 0b1_0000_0110);
         assert_eq!(octal(0o644), "0644");
         assert_eq!(octal(0), "0");
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,11 @@ pub(crate) enum Value<'a> {
     /// Several numbers, any of which may satisfy a comparison: all ancestors' pids.
     AnyNumber(Vec<i128>),
     Boolean(bool),
+    Address(IpAddr),
+    /// Both ends of a socket: `=` holds for either, `!=` for both.
+    Addresses([IpAddr; 2]),
+    /// The ports of both ends, likewise.
+    Ports([u16; 2]),
 }
 
 impl<'a> Value<'a> {
@@ -34,6 +40,14 @@ impl<'a> Value<'a> {
 
     pub(crate) fn number(number: impl Into<i128>) -> Self {
         Self::Number(number.into())
+    }
+
+    /// A text, whatever it was.
+    pub(crate) fn into_text(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Text(text) => text,
+            other => Cow::Owned(other.as_text().into_owned()),
+        }
     }
 
     /// The value as bytes to compare with, for transformers and comparisons of two fields.
@@ -94,6 +108,9 @@ impl From<Value<'_>> for FieldValue {
             Value::Number(number) => Self::from_number(number),
             Value::AnyNumber(numbers) => Self::List(numbers.iter().map(|number| number.to_string().into()).collect()),
             Value::Boolean(value) => Self::Boolean(value),
+            Value::Address(address) => Self::Text(address.to_string().into()),
+            Value::Addresses(ends) => Self::List(ends.iter().map(|end| end.to_string().into()).collect()),
+            Value::Ports(ends) => Self::List(ends.iter().map(|end| end.to_string().into()).collect()),
         }
     }
 }

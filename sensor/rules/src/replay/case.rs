@@ -1,10 +1,13 @@
 //! Reads replay files.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::events::Machine;
 use super::{Case, Parsed};
+use crate::container::Container;
 use crate::engine::Names;
+use crate::event::Text;
 use crate::limits::{CASE_EVENTS_MAX, FILE_BYTES_MAX};
 use crate::load::RulesFile;
 use crate::load::reader::Fields;
@@ -73,7 +76,7 @@ fn read_case(node: &Node, file: usize, reporter: &mut Reporter<'_>) -> Option<(C
     };
     let name = pairs.iter().find(|(key, _)| key.text() == Some("name")).and_then(|(_, value)| value.text());
     let item = name.map_or_else(|| "case".to_owned(), |name| format!("case {name:?}"));
-    let known = ["name", "events", "expect", "silent", "users", "groups", "hostname"];
+    let known = ["name", "events", "expect", "silent", "users", "groups", "hostname", "hosts", "containers"];
     let fields = Fields::strict(node, pairs, file, item, &known, reporter);
     let name = fields.required("name", reporter)?;
     let users = ids(&fields, "users", reporter);
@@ -114,7 +117,9 @@ fn read_case(node: &Node, file: usize, reporter: &mut Reporter<'_>) -> Option<(C
     let place = name.place();
     let (path, line) = reporter.file_and_line(place);
     let (processes, events) = machine.finish();
-    let names = Names { users, groups, hostname };
+    let hosts = hosts(&fields, reporter);
+    let containers = containers(&fields, reporter);
+    let names = Names { users, groups, hostname, hosts, containers };
     Some((Case { name: name.value, file: path, line, processes, events, names, expect, silent }, place))
 }
 
@@ -132,6 +137,41 @@ fn ids(fields: &Fields<'_>, key: &str, reporter: &mut Reporter<'_>) -> HashMap<u
                 out.insert(id, name.to_owned());
             }
             _ => fields.wrong(id, format!("`{key}` maps numbers to names"), None, reporter),
+        }
+    }
+    out
+}
+
+/// `{203.0.113.7: [evil.example]}`
+fn hosts(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> HashMap<IpAddr, Vec<String>> {
+    let mut out = HashMap::new();
+    let Some(node) = fields.get("hosts") else { return out };
+    for (address, names) in node.mapping().unwrap_or_default() {
+        let names =
+            names.sequence().map(|names| names.iter().filter_map(|name| name.text().map(str::to_owned)).collect());
+        match (address.text().and_then(|text| text.parse().ok()), names) {
+            (Some(address), Some(names)) => {
+                out.insert(address, names);
+            }
+            _ => {
+                let hint = Some("write `{203.0.113.7: [evil.example]}`".to_owned());
+                fields.wrong(address, "`hosts` maps addresses to sequences of names".to_owned(), hint, reporter);
+            }
+        }
+    }
+    out
+}
+
+/// `{3f4a9c0b7d21: {image_repository: nginx, is_privileged: true}}`
+fn containers(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> HashMap<Text, Container> {
+    let mut out = HashMap::new();
+    let Some(node) = fields.get("containers") else { return out };
+    for (id, what) in node.mapping().unwrap_or_default() {
+        match serde_json::from_value::<Container>(what.to_json()) {
+            Ok(container) => {
+                out.insert(id.text().unwrap_or_default().into(), container);
+            }
+            Err(error) => fields.wrong(what, format!("a container: {error}"), None, reporter),
         }
     }
     out

@@ -2,9 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::call;
 use crate::container::CONTAINER_ID_LEN;
-use crate::event::{Event, EventKind, Exec, ExecSyscall, Exit, FileType, Fork, Open, OpenSyscall, Process, Text};
+use crate::event::{
+    Capabilities, Event, EventKind, Exec, ExecSyscall, Executable, Exit, FileType, Fork, Open, OpenSyscall, Process,
+    Text,
+};
 use crate::fields::constants::{self, O_CREAT, O_RDWR, O_TRUNC, O_WRONLY};
+use crate::fields::flags;
 use crate::limits::ANCESTRY_MAX;
 use crate::load::reader::Fields;
 use crate::problem::Reporter;
@@ -16,6 +21,8 @@ const EPOCH_NS: u64 = 1_767_225_600_000_000_000;
 const STEP_NS: u64 = 1_000_000;
 /// Pids that cases leave to us.
 const FIRST_PID: u32 = 10_000;
+/// How old an executable is whose times a case leaves out.
+const A_YEAR_NS: u64 = 365 * 24 * 3_600 * 1_000_000_000;
 /// `tty: true`: the first pseudo-terminal (major 136, minor 0).
 const A_TERMINAL: u32 = 34_816;
 /// `container: true`.
@@ -23,7 +30,7 @@ const A_CONTAINER: &str = "3f4a9c0b7d21";
 /// The kernel's bound on a task's name.
 const NAME_LEN_MAX: usize = 15;
 
-const PROCESS_KEYS: [&str; 17] = [
+const PROCESS_KEYS: [&str; 22] = [
     "exe",
     "name",
     "args",
@@ -41,6 +48,11 @@ const PROCESS_KEYS: [&str; 17] = [
     "sid",
     "pgid",
     "started",
+    "vpgid",
+    "euid",
+    "capabilities",
+    "env",
+    "executable",
 ];
 
 /// The machine a case describes as it goes.
@@ -75,12 +87,12 @@ impl Machine {
             );
             return;
         };
-        let kinds = ["exec", "open", "fork", "exit"];
-        let known = ["exec", "open", "fork", "exit", "at"];
+        let kinds = ["exec", "open", "fork", "exit", "call"];
+        let known = ["exec", "open", "fork", "exit", "call", "at"];
         let fields = Fields::strict(node, pairs, case.file, case.item.clone(), &known, reporter);
         let given: Vec<&str> = kinds.into_iter().filter(|kind| fields.has(kind)).collect();
         let [kind] = given.as_slice() else {
-            fields.wrong(node, "an event is one of exec, open, fork, exit".to_owned(), None, reporter);
+            fields.wrong(node, "an event is one of exec, open, fork, exit, call".to_owned(), None, reporter);
             return;
         };
         self.now_ns = match at(&fields, reporter) {
@@ -99,6 +111,7 @@ impl Machine {
             ("exec", None) => self.exec_event(body, case, reporter),
             ("open", None) => self.open_event(body, case, reporter),
             ("fork", _) => self.fork_event(body, case, reporter),
+            ("call", _) => self.call_event(body, case, reporter),
             (_, _) => self.exit_event(body, case, reporter),
         };
         if let Some((pid, kind)) = made {
@@ -153,10 +166,9 @@ impl Machine {
                 self.start(pid, process)
             }
         };
-        let absolute = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", process.cwd) };
         let open = Open {
             syscall: keys.syscall,
-            name: Text::from_escaped(&normalised(&absolute)),
+            name: Text::from_escaped(&path_below(&process, path)),
             nameraw: Text::from_escaped(keys.raw.as_deref().unwrap_or(path)),
             flags: keys.flags,
             mode: keys.mode,
@@ -199,6 +211,23 @@ impl Machine {
         let signal = number(&fields, "signal", reporter);
         self.known.remove(&pid);
         Some((pid, EventKind::Exit(Exit { code: i32::try_from(code).unwrap_or(i32::MAX), signal })))
+    }
+
+    fn call_event(&mut self, body: &Node, case: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<(u32, EventKind)> {
+        let fields = mapping(body, "a call", &call::KEYS, case, reporter)?;
+        let (pid, mut process) = match fields.get("process") {
+            Some(node) => self.running(node, case, 0, reporter)?,
+            None => {
+                let (pid, process) = self.described(&Description::of_exe("/bin/sh"), None, body, case, reporter)?;
+                self.start(pid, process)
+            }
+        };
+        let call = call::call(&fields, &process, reporter)?;
+        if let Some(change) = &call.change {
+            change.apply(&mut process);
+            self.known.insert(pid, process);
+        }
+        Some((pid, EventKind::Call(Box::new(call))))
     }
 
     /// A process that runs: one known by its pid, or one described here, which then ran from the start.
@@ -312,12 +341,16 @@ impl Machine {
             vpid: wanted.vpid,
             sid: wanted.sid.or(base.sid),
             pgid: wanted.pgid.or(base.pgid),
-            vpgid: base.vpgid,
-            euid: base.euid,
+            vpgid: wanted.vpgid.or(base.vpgid),
+            euid: wanted.euid.or(base.euid),
             egid: base.egid,
-            capabilities: base.capabilities,
-            env: base.env,
-            executable: None,
+            capabilities: wanted.capabilities.or(base.capabilities),
+            env: wanted.env.clone().unwrap_or(base.env),
+            executable: wanted.executable.map(|changed_before| Executable {
+                ctime_ns: self.now_ns.saturating_sub(changed_before.ctime_ns),
+                mtime_ns: self.now_ns.saturating_sub(changed_before.mtime_ns),
+                ..changed_before
+            }),
         };
         Some((pid, process))
     }
@@ -342,6 +375,12 @@ struct Description {
     sid: Option<u32>,
     pgid: Option<u32>,
     started_ns: Option<u64>,
+    vpgid: Option<u32>,
+    euid: Option<u32>,
+    capabilities: Option<Capabilities>,
+    env: Option<Vec<Text>>,
+    /// Its times are how long before the event.
+    executable: Option<Executable>,
 }
 
 impl Description {
@@ -387,6 +426,13 @@ impl Description {
             sid: number(fields, "sid", reporter),
             pgid: number(fields, "pgid", reporter),
             started_ns,
+            vpgid: number(fields, "vpgid", reporter),
+            euid: number(fields, "euid", reporter),
+            capabilities: capabilities(fields, reporter),
+            env: fields
+                .scalars("env", reporter)
+                .map(|all| all.iter().map(|it| Text::from_escaped(&it.value)).collect()),
+            executable: executable(fields, reporter),
         })
     }
 
@@ -516,7 +562,54 @@ fn flags(node: &Node, fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Optio
     Some(bits)
 }
 
-fn mapping<'n>(
+/// A sequence of `CAP_...`: what it has, and may take up.
+fn capabilities(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<Capabilities> {
+    let names = fields.scalars("capabilities", reporter)?;
+    match flags::capability_bits(names.iter().map(|name| name.value.as_str())) {
+        Ok(bits) => Some(Capabilities { inheritable: 0, permitted: bits, effective: bits }),
+        Err(other) => {
+            fields.wrong(fields.get("capabilities")?, format!("`{other}` is no capability"), None, reporter);
+            None
+        }
+    }
+}
+
+/// `{ino, changed, written, memfd, upper_layer, lower_layer, writable}`: times are how long before the event.
+fn executable(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<Executable> {
+    let known = ["ino", "changed", "written", "memfd", "upper_layer", "lower_layer", "writable"];
+    let keys = mapping(fields.get("executable")?, "`executable`", &known, fields, reporter)?;
+    let ago = |key: &str, reporter: &mut Reporter<'_>| {
+        let node = keys.get(key)?;
+        let parsed = node.text().map(|text| text.strip_suffix(" ago").unwrap_or(text)).and_then(duration);
+        if parsed.is_none() {
+            keys.wrong(
+                node,
+                format!("`{key}` is a duration before the event"),
+                Some("write `10m`".to_owned()),
+                reporter,
+            );
+        }
+        parsed
+    };
+    let is = |key: &str, reporter: &mut Reporter<'_>| Some(keys.boolean(key, false, reporter));
+    let changed = ago("changed", reporter).unwrap_or(A_YEAR_NS);
+    Some(Executable {
+        ino: number(&keys, "ino", reporter).unwrap_or(1).into(),
+        ctime_ns: changed,
+        mtime_ns: ago("written", reporter).unwrap_or(changed),
+        is_writable: is("writable", reporter),
+        is_upper_layer: is("upper_layer", reporter),
+        is_lower_layer: is("lower_layer", reporter),
+        is_from_memfd: is("memfd", reporter),
+    })
+}
+
+/// A path of a process, absolute.
+pub(super) fn path_below(process: &Process, path: &str) -> String {
+    normalised(&if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", process.cwd) })
+}
+
+pub(super) fn mapping<'n>(
     node: &'n Node,
     what: &str,
     known: &[&str],
@@ -530,7 +623,7 @@ fn mapping<'n>(
     Some(Fields::strict(node, pairs, case.file, case.item.clone(), known, reporter))
 }
 
-fn number(fields: &Fields<'_>, key: &str, reporter: &mut Reporter<'_>) -> Option<u32> {
+pub(super) fn number(fields: &Fields<'_>, key: &str, reporter: &mut Reporter<'_>) -> Option<u32> {
     let node = fields.get(key)?;
     let number = node.text().and_then(|text| text.parse().ok());
     if number.is_none() {
