@@ -25,7 +25,7 @@ fn check(events: &str, conditions: &[(&str, bool)]) {
 }
 
 fn shown(template: &str, events: &str) -> String {
-    said("evt.num > 0", template, &format!("  events: [{events}]")).pop().unwrap()
+    said("evt.num > 0", template, &format!("  events: [{events}]")).pop().expect("an event")
 }
 
 const CONNECT: &str = "call: {type: connect, result: EINPROGRESS, args: {addr: '203.0.113.7:4444'}, \

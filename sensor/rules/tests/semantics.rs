@@ -73,7 +73,7 @@ fn processes() {
             ("evt.hostname = node-1", true),
             ("evt.res = SUCCESS and evt.rawres = 0 and evt.failed = false", true),
             ("evt.arg.comm = curl and evt.arg.ptid = bash and evt.rawarg.ptid = 200 and evt.arg.uid = alice", true),
-            ("evt.arg.ptid >= 200", true),
+            ("evt.rawarg.ptid >= 200", true),
             ("evt.arg[1] = /usr/bin/curl", true),
             ("evt.arg.flags exists", false),
             ("evt.num = 1", true),
