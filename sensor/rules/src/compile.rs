@@ -23,10 +23,11 @@ pub(crate) use types::TypeSet;
 use crate::condition::{Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
 use crate::engine::Context;
 use crate::event::EventType;
-use crate::fields::{self, FieldError, Kind};
+use crate::fields::{FieldError, Kind, Resolved};
 use crate::limits::{
     CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, CONDITION_NODES_MAX, LIST_ITEMS_MAX, REGEX_SIZE_MAX, RULE_VALUES_MAX,
 };
+use crate::source::Vocabulary;
 use crate::suggest;
 
 /// A compiled condition and what is known of it without trying it.
@@ -96,6 +97,8 @@ pub(crate) struct CompileError {
 
 /// What a condition's names stand for.
 pub(crate) trait Scope {
+    /// A field of the source the condition is for.
+    fn resolve(&self, field: &FieldRef) -> Result<Resolved, FieldError>;
     /// A list's values, if there is such a list.
     fn list(&mut self, name: &str) -> Option<Arc<[Word]>>;
     /// A macro's condition.
@@ -133,6 +136,13 @@ pub(crate) fn compile(expr: &Expr, scope: &mut dyn Scope) -> Result<Compiled, Ve
             compiler.errors.truncate(CONDITION_ERRORS_MAX);
             Err(compiler.errors)
         }
+    }
+}
+
+impl Compiled {
+    /// The same for events of these types alone.
+    pub(crate) fn within(self, types: &TypeSet) -> Self {
+        Self { types: self.types.intersection(types), ..self }
     }
 }
 
@@ -338,14 +348,13 @@ impl Compiler<'_> {
     }
 
     fn field(&mut self, field: &FieldRef, facts: &mut Facts) -> Option<Reader> {
-        match fields::resolve(field) {
+        match self.scope.resolve(field) {
             Ok(resolved) => {
                 facts.fields.insert(resolved.name.clone());
                 Some(Reader::field(resolved))
             }
             Err(reason) => {
-                let is_unknown_filter =
-                    matches!(reason, FieldError::Unknown { .. } | FieldError::UnknownArgument { .. });
+                let is_unknown_filter = reason.is_unknown();
                 let error = error(field.span.clone(), reason.to_string(), reason.hint());
                 self.errors.push(CompileError { is_unknown_filter, ..error });
                 None
@@ -533,7 +542,9 @@ impl Compiler<'_> {
         match kind {
             Kind::Text | Kind::Dynamic | Kind::TextList | Kind::Bytes => {
                 let set: HashSet<Box<[u8]>> = words.iter().map(|word| word.text.as_bytes().into()).collect();
-                Some(Matcher::Text(TextMatcher::In(set)))
+                // `in` wants all of a list's values in the set, `intersects` any.
+                let wants_all = kind == Kind::TextList && operator == Operator::In;
+                Some(if wants_all { Matcher::AllIn(set) } else { Matcher::Text(TextMatcher::In(set)) })
             }
             Kind::Number | Kind::Port => {
                 let numbers: Vec<Option<i128>> = words.iter().map(|word| self.number(kind, word)).collect();
@@ -745,6 +756,10 @@ impl NoScope {
 }
 
 impl Scope for NoScope {
+    fn resolve(&self, field: &FieldRef) -> Result<Resolved, FieldError> {
+        Vocabulary::kernel().resolve(field)
+    }
+
     fn list(&mut self, _: &str) -> Option<Arc<[Word]>> {
         None
     }

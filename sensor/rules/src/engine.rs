@@ -179,7 +179,11 @@ impl Engine {
         let context = Context {
             event,
             number: self.events,
-            process: executed.or_else(|| self.table.current(event.pid)),
+            // A document is nobody's: its source has no processes.
+            process: match event.kind {
+                EventKind::Document(_) => None,
+                _ => executed.or_else(|| self.table.current(event.pid)),
+            },
             table: &self.table,
             names: &self.names,
             ancestry_max: self.limits.ancestry_max,

@@ -2,7 +2,7 @@
 //!
 //! Two tables: [`readable`] are the fields this engine can read, each with its extractor; `falco-fields.tsv` names every field of
 //! Falco, so that a rule written for more than we see still loads, with a warning that says what it is blind to.
-//! Another event source is another pair of tables.
+//! Those of other sources are data ([`crate::source`]).
 
 mod arguments;
 pub(crate) mod constants;
@@ -14,10 +14,11 @@ mod process;
 mod value;
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::condition::FieldRef;
 use crate::engine::Context;
+use crate::source::DocumentField;
 use crate::suggest;
 
 use process::{group_name, user_name};
@@ -76,7 +77,7 @@ pub(crate) enum FieldArgument {
     Key(Box<str>),
 }
 
-/// Reads a field from an event; `None` when it is absent.
+/// Reads a field of the kernel's events, or one that every event has; `None` when it is absent.
 pub(crate) type Extract = for<'a> fn(&Context<'a>, &FieldArgument) -> Option<Value<'a>>;
 
 /// A field this engine supplies.
@@ -88,6 +89,23 @@ pub(crate) struct Supplied {
     pub(crate) extract: Extract,
 }
 
+/// How a field is read: by a function of the engine, or from a document as its source's table says.
+#[derive(Clone)]
+pub(crate) enum Read {
+    Native(Extract),
+    Document(Arc<DocumentField>),
+}
+
+impl Read {
+    /// The field's value; `None` when it is absent.
+    pub(crate) fn value<'a>(&'a self, context: &Context<'a>, argument: &'a FieldArgument) -> Option<Value<'a>> {
+        match self {
+            Self::Native(extract) => extract(context, argument),
+            Self::Document(field) => field.extractor.read(context.event, argument),
+        }
+    }
+}
+
 /// A field by name with its argument checked.
 #[derive(Clone)]
 pub(crate) struct Resolved {
@@ -96,14 +114,16 @@ pub(crate) struct Resolved {
     pub(crate) kind: Kind,
     pub(crate) argument: FieldArgument,
     /// `None`: known to Falco, not supplied here.
-    pub(crate) extract: Option<Extract>,
+    pub(crate) read: Option<Read>,
 }
 
 /// Why a field cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FieldError {
     #[error("unknown field `{name}`")]
-    Unknown { name: String },
+    Unknown { name: String, near: Option<String> },
+    #[error("field `{name}` is one of source `{owner}`, which the rule is not for")]
+    OfAnotherSource { name: String, owner: String },
     #[error("`evt.arg.{name}`: no event has an argument of this name")]
     UnknownArgument { name: String },
     #[error("field `{name}` needs an argument in `[]`")]
@@ -118,12 +138,15 @@ pub(crate) enum FieldError {
 pub(crate) const INDEX_MAX: usize = 1_023;
 
 impl FieldError {
+    /// Is the field not known at all to the rule's source? `skip-if-unknown-filter` forgives that.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::OfAnotherSource { .. } | Self::UnknownArgument { .. })
+    }
+
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Unknown { name } => {
-                let known = TABLES.supplied.keys().chain(TABLES.known.keys()).copied();
-                suggest::hint(name, known)
-            }
+            Self::Unknown { near, .. } => near.clone(),
+            Self::OfAnotherSource { owner, .. } => Some(format!("write `source: {owner}` in the rule")),
             Self::UnknownArgument { name } => suggest::hint(name, TABLES.arguments.iter().copied()),
             Self::ArgumentMissing { name } => Some(format!("write `{name}[...]`")),
             Self::ArgumentNotTaken { .. } | Self::ArgumentNotIndex { .. } => None,
@@ -234,6 +257,19 @@ pub(crate) fn is_readable(name: &str) -> bool {
     argument.map_or_else(|| TABLES.supplied.contains_key(name), |key| TABLES.arguments.contains(&key))
 }
 
+/// Is it a field of Falco's, read here or not? Without its argument in `[]`.
+pub(crate) fn is_known(name: &str) -> bool {
+    let argument = name.strip_prefix("evt.arg.").or_else(|| name.strip_prefix("evt.rawarg."));
+    TABLES.supplied.contains_key(name)
+        || TABLES.known.contains_key(name)
+        || argument.is_some_and(|key| TABLES.arguments.contains(&key))
+}
+
+/// The nearest known name to one that is not, as a hint.
+pub(crate) fn nearest(name: &str) -> Option<String> {
+    suggest::hint(name, TABLES.supplied.keys().chain(TABLES.known.keys()).copied())
+}
+
 /// Every field that can be read, event arguments by name included.
 pub(crate) fn readable() -> impl Iterator<Item = String> {
     let arguments = TABLES.arguments.iter().flat_map(|name| [format!("evt.arg.{name}"), format!("evt.rawarg.{name}")]);
@@ -252,7 +288,7 @@ pub(crate) fn resolve(field: &FieldRef) -> Result<Resolved, FieldError> {
         Some(supplied) => (supplied.kind, supplied.takes, Some(supplied.extract)),
         None => match TABLES.known.get(field.name.as_str()) {
             Some(known) => (known.kind, known.takes, None),
-            None => return Err(FieldError::Unknown { name: field.name.clone() }),
+            None => return Err(FieldError::Unknown { name: field.name.clone(), near: nearest(&field.name) }),
         },
     };
     let argument = match (&field.argument, takes) {
@@ -261,7 +297,7 @@ pub(crate) fn resolve(field: &FieldRef) -> Result<Resolved, FieldError> {
         (None, _) => FieldArgument::None,
         (Some(text), _) => compile_argument(&field.name, text, extract.is_some())?,
     };
-    Ok(Resolved { name: field.to_string(), kind, argument, extract })
+    Ok(Resolved { name: field.to_string(), kind, argument, read: extract.map(Read::Native) })
 }
 
 fn event_argument(base: &'static str, key: &str, field: &FieldRef) -> Result<Resolved, FieldError> {
@@ -271,8 +307,9 @@ fn event_argument(base: &'static str, key: &str, field: &FieldRef) -> Result<Res
     if !TABLES.arguments.contains(&key) {
         return Err(FieldError::UnknownArgument { name: key.to_owned() });
     }
-    let extract = TABLES.supplied.get(base).map(|field| field.extract);
-    Ok(Resolved { name: field.name.clone(), kind: Kind::Dynamic, argument: FieldArgument::Key(key.into()), extract })
+    let read = TABLES.supplied.get(base).map(|field| Read::Native(field.extract));
+    let (kind, argument) = (Kind::Dynamic, FieldArgument::Key(key.into()));
+    Ok(Resolved { name: field.name.clone(), kind, argument, read })
 }
 
 fn compile_argument(name: &str, text: &str, is_supplied: bool) -> Result<FieldArgument, FieldError> {
@@ -292,12 +329,7 @@ pub(crate) fn longest_known(text: &str) -> Option<usize> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     let mut end = text.find(|c| !is_name(c)).unwrap_or(text.len());
     while end > 0 {
-        let name = &text[..end];
-        let is_argument = name.strip_prefix("evt.arg.").or_else(|| name.strip_prefix("evt.rawarg."));
-        let known = TABLES.supplied.contains_key(name)
-            || TABLES.known.contains_key(name)
-            || is_argument.is_some_and(|key| TABLES.arguments.contains(&key));
-        if known {
+        if is_known(&text[..end]) {
             return Some(end);
         }
         end -= 1;

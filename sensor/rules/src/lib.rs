@@ -18,8 +18,8 @@
 //! # How it holds together
 //! `yaml` (a tree with places) → `load` (items, what overrides what) → `condition` (syntax) → `compile` (fields looked up,
 //! types checked, lists and macros put in, event types worked out) → [`RuleSet`] (indexed by event type) → [`Engine`].
-//! What a field is and how it is read stands in one table, `fields`; another kind of event is new entries there and a new
-//! [`event::EventKind`].
+//! What a field of the kernel's events is and how it is read stands in one table, `fields`; another kind of event is new entries there
+//! and a new [`event::EventKind`]. Any other source of events is data: [`source`].
 #![forbid(unsafe_code)]
 
 mod alert;
@@ -36,6 +36,7 @@ mod output;
 pub mod problem;
 pub mod replay;
 mod rule_set;
+pub mod source;
 mod suggest;
 mod supply;
 mod text;
@@ -48,4 +49,5 @@ pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
 pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load, load_for};
 pub use problem::{Code, Problem, Severity};
 pub use rule_set::{Rule, RuleSet};
+pub use source::{Source, Sources};
 pub use supply::Supply;

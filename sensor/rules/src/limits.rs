@@ -37,3 +37,23 @@ pub const PROBLEMS_MAX: usize = 1_000;
 pub const CASE_EVENTS_MAX: usize = 1_000;
 /// Ancestors a process can have in a replay case, and in an alert unless the engine's limits say less.
 pub const ANCESTRY_MAX: usize = 32;
+/// Bytes of one document of a source that is not the kernel, as it comes in.
+pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+/// Nested objects and arrays of a document.
+pub const DOCUMENT_DEPTH_MAX: usize = 64;
+/// Events in one body of a source that sends several at once.
+pub const DOCUMENT_BATCH_MAX: usize = 10_000;
+/// Event sources known together, built in ones included.
+pub const SOURCES_MAX: usize = 64;
+/// Fields of one source.
+pub const SOURCE_FIELDS_MAX: usize = 1_000;
+/// Paths, cases or pieces of one field of a source.
+pub const SOURCE_PARTS_MAX: usize = 64;
+/// Reads that one field of a source may cost, those of the fields it refers to included.
+pub const SOURCE_COST_MAX: usize = 1_000;
+/// Bytes of a text that a source's field puts together; a longer one is absent.
+pub const SOURCE_TEXT_BYTES_MAX: usize = 65_536;
+/// Bytes of a path into documents.
+pub const POINTER_BYTES_MAX: usize = 1_024;
+/// Steps of a path into documents.
+pub const POINTER_STEPS_MAX: usize = 64;

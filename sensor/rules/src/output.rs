@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use crate::compile::{Reader, Unary};
 use crate::condition::parse_field;
 use crate::engine::Context;
-use crate::fields::{self, FieldValue};
+use crate::fields::FieldValue;
 use crate::limits::{OUTPUT_BYTES_MAX, OUTPUT_FIELDS_MAX};
-use crate::suggest;
+use crate::source::Vocabulary;
 
 /// A compiled template.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct TemplateError {
 const WIDTH_MAX: usize = 1_024;
 
 impl Template {
-    pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
+    pub(crate) fn parse(text: &str, vocabulary: Vocabulary<'_>) -> Result<Self, TemplateError> {
         if text.len() > OUTPUT_BYTES_MAX {
             return Err(limit(0, format!("an output of {} bytes, more than {OUTPUT_BYTES_MAX}", text.len())));
         }
@@ -59,7 +59,7 @@ impl Template {
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(std::mem::take(&mut literal)));
             }
-            let (piece, end) = parse_token(text, percent)?;
+            let (piece, end) = parse_token(text, percent, vocabulary)?;
             count += 1;
             if count > OUTPUT_FIELDS_MAX {
                 return Err(limit(percent, format!("more than {OUTPUT_FIELDS_MAX} fields in an output")));
@@ -106,7 +106,7 @@ impl Template {
 }
 
 /// The token at a `%`, and where it ends.
-fn parse_token(text: &str, percent: usize) -> Result<(Piece, usize), TemplateError> {
+fn parse_token(text: &str, percent: usize, vocabulary: Vocabulary<'_>) -> Result<(Piece, usize), TemplateError> {
     let mut at = percent + 1;
     let digits = text[at..].bytes().take_while(u8::is_ascii_digit).count();
     let width = if digits == 0 {
@@ -122,8 +122,8 @@ fn parse_token(text: &str, percent: usize) -> Result<(Piece, usize), TemplateErr
         transformers.push(transformer);
         at += length;
     }
-    let Some(length) = fields::longest_known(&text[at..]) else {
-        return Err(unknown(text, at));
+    let Some(length) = vocabulary.longest_known(&text[at..]) else {
+        return Err(unknown(text, at, vocabulary));
     };
     let field_start = at;
     at += length;
@@ -143,7 +143,7 @@ fn parse_token(text: &str, percent: usize) -> Result<(Piece, usize), TemplateErr
     };
     let field = parse_field(&text[field_start..at])
         .map_err(|error| plain(field_start + error.offset, error.message, error.hint))?;
-    let resolved = fields::resolve(&field).map_err(|error| plain(field_start, error.to_string(), error.hint()))?;
+    let resolved = vocabulary.resolve(&field).map_err(|error| plain(field_start, error.to_string(), error.hint()))?;
     let mut reader = Reader::field(resolved);
     for transformer in transformers.into_iter().rev() {
         if !text[at..].starts_with(')') {
@@ -156,16 +156,14 @@ fn parse_token(text: &str, percent: usize) -> Result<(Piece, usize), TemplateErr
     Ok((Piece::Field { key, reader, width }, at))
 }
 
-fn unknown(text: &str, at: usize) -> TemplateError {
+fn unknown(text: &str, at: usize, vocabulary: Vocabulary<'_>) -> TemplateError {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     let rest = &text[at..];
     let name = rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())].trim_end_matches('.');
     let (message, hint) = if name.is_empty() {
         ("`%` without a field".to_owned(), Some("a percent sign itself is written `%%`".to_owned()))
     } else {
-        let documentation = fields::documentation();
-        let known = documentation.iter().map(|field| field.name.trim_end_matches("[]"));
-        (format!("unknown field `{name}` in the output"), suggest::hint(name, known))
+        (format!("unknown field `{name}` in the output"), vocabulary.hint(name))
     };
     TemplateError { offset: at, message, hint, is_limit: false, is_unknown_field: !name.is_empty() }
 }
@@ -178,8 +176,12 @@ fn limit(offset: usize, message: String) -> TemplateError {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Template, TemplateError> {
+        Template::parse(text, Vocabulary::kernel())
+    }
+
     fn error(text: &str) -> String {
-        let error = Template::parse(text).unwrap_err();
+        let error = parse(text).unwrap_err();
         format!("{} at {}", error.message, error.offset)
     }
 
@@ -197,7 +199,7 @@ mod tests {
             "%container.image.repository:%container.image.tag",
             "",
         ] {
-            assert!(Template::parse(text).is_ok(), "{text}");
+            assert!(parse(text).is_ok(), "{text}");
         }
     }
 
@@ -209,14 +211,14 @@ mod tests {
         assert_eq!(error("%toupper(proc.name"), "a transformer is not closed by `)` at 18");
         assert_eq!(error("%proc.name[1]"), "field `proc.name` takes no argument in `[]` at 1");
         assert_eq!(error("%9999999proc.name"), "a width that is not from 1 to 1024 at 1");
-        assert_eq!(Template::parse("%proc.nmae").unwrap_err().hint.as_deref(), Some("did you mean `proc.name`?"));
+        assert_eq!(parse("%proc.nmae").unwrap_err().hint.as_deref(), Some("did you mean `proc.name`?"));
     }
 
     #[test]
     fn limits() {
-        assert!(Template::parse(&"x".repeat(OUTPUT_BYTES_MAX)).is_ok());
-        assert!(Template::parse(&"x".repeat(OUTPUT_BYTES_MAX + 1)).unwrap_err().is_limit);
-        assert!(Template::parse(&"%evt.num".repeat(OUTPUT_FIELDS_MAX)).is_ok());
-        assert!(Template::parse(&"%evt.num".repeat(OUTPUT_FIELDS_MAX + 1)).unwrap_err().is_limit);
+        assert!(parse(&"x".repeat(OUTPUT_BYTES_MAX)).is_ok());
+        assert!(parse(&"x".repeat(OUTPUT_BYTES_MAX + 1)).unwrap_err().is_limit);
+        assert!(parse(&"%evt.num".repeat(OUTPUT_FIELDS_MAX)).is_ok());
+        assert!(parse(&"%evt.num".repeat(OUTPUT_FIELDS_MAX + 1)).unwrap_err().is_limit);
     }
 }

@@ -1,11 +1,13 @@
-//! A set of compiled rules, indexed by event type.
+//! A set of compiled rules, indexed by source and event type.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::Priority;
 use crate::compile::Node;
-use crate::event::{Event, EventType};
+use crate::event::{Event, EventKind, EventType, SYSCALL};
 use crate::output::Template;
+use crate::source::Sources;
 
 /// One rule.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub struct Rule {
     pub priority: Priority,
     /// Its tags, sorted.
     pub tags: Vec<String>,
-    /// The event source it is for: `syscall`.
+    /// The event source it is for: `syscall`, `k8s_audit`, ...
     pub source: String,
     /// Its output template as written.
     pub output: String,
@@ -43,19 +45,42 @@ pub struct Rule {
 pub struct RuleSet {
     rules: Vec<Rule>,
     disabled: Vec<String>,
-    /// For each event type by its place, the rules it concerns.
+    /// For each event type of the kernel by its place, the rules it concerns.
     by_type: Vec<Vec<usize>>,
+    /// For each source of documents, its rules.
+    by_source: HashMap<String, Vec<usize>>,
+    sources: Arc<Sources>,
 }
 
 impl RuleSet {
     pub(crate) fn new(rules: Vec<Rule>, disabled: Vec<String>) -> Self {
         let mut by_type = vec![Vec::new(); EventType::count()];
+        let mut by_source: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, rule) in rules.iter().enumerate() {
+            if rule.source != SYSCALL {
+                by_source.entry(rule.source.clone()).or_default().push(index);
+                continue;
+            }
             for event_type in rule.event_types.iter().filter_map(|name| EventType::by_name(name)) {
                 by_type[event_type.place()].push(index);
             }
         }
-        Self { rules, disabled, by_type }
+        Self { rules, disabled, by_type, by_source, sources: Arc::default() }
+    }
+
+    /// The set with the sources that its rules files know.
+    pub(crate) fn with_sources(self, sources: Arc<Sources>) -> Self {
+        Self { sources, ..self }
+    }
+
+    /// The sources its rules may be for: those built in, and those its files declare.
+    pub fn sources(&self) -> &Arc<Sources> {
+        &self.sources
+    }
+
+    /// Does a rule of it want events of this source?
+    pub fn wants_source(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.source == name)
     }
 
     /// The enabled rules, in order.
@@ -80,7 +105,11 @@ impl RuleSet {
     }
 
     pub(crate) fn for_event(&self, event: &Event) -> impl Iterator<Item = &Rule> {
-        let indices = self.by_type.get(event.event_type().place()).map_or(&[][..], Vec::as_slice);
+        let indices = match &event.kind {
+            EventKind::Document(document) => self.by_source.get(&document.source),
+            _ => self.by_type.get(event.event_type().place()),
+        };
+        let indices = indices.map_or(&[][..], Vec::as_slice);
         indices.iter().map(|index| &self.rules[*index])
     }
 }

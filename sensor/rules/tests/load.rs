@@ -519,7 +519,7 @@ fn rules_may_ask_to_be_skipped() {
   condition: evt.type = open
   output: o
   priority: INFO
-  source: k8s_audit
+  source: mainframe
 - rule: Stays
   desc: d
   condition: evt.type = open
@@ -550,9 +550,9 @@ fn versions() {
         |name: &str, version: &str| format!("- required_plugin_versions:\n  - name: {name}\n    version: {version}\n");
     assert!(one(&plugin("container", "0.4.0")).is_ok());
     assert!(!one(&plugin("container", "0.5.0")).is_ok());
-    assert!(!one(&plugin("k8saudit", "0.1.0")).is_ok());
+    assert!(!one(&plugin("gcpaudit", "0.1.0")).is_ok());
     let alternatives =
-        format!("{}    alternatives: [{{name: container, version: 0.1.0}}]\n", plugin("k8saudit", "0.1.0"));
+        format!("{}    alternatives: [{{name: container, version: 0.1.0}}]\n", plugin("gcpaudit", "0.1.0"));
     assert!(one(&alternatives).is_ok());
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Matcher {
     /// `!=` alone is not "not `=`" for several values: any that differs satisfies it.
     Number(Ordering, i128),
     NumberIn(HashSet<i128>),
+    /// All texts of a list are in the set.
+    AllIn(HashSet<Box<[u8]>>),
     Boolean {
         expected: bool,
     },
@@ -137,6 +139,8 @@ impl Matcher {
             }
             (Self::NumberIn(set), Value::Number(number)) => set.contains(number),
             (Self::NumberIn(set), Value::AnyNumber(numbers)) => numbers.iter().any(|number| set.contains(number)),
+            (Self::AllIn(set), Value::AnyText(texts)) => texts.iter().all(|text| set.contains(&**text)),
+            (Self::AllIn(set), Value::Text(text)) => set.contains(&**text),
             (Self::Boolean { expected }, Value::Boolean(value)) => value == expected,
             (Self::Number(Ordering::NotEqual, own), Value::Ports(ends)) => {
                 ends.iter().all(|end| i128::from(*end) != *own)

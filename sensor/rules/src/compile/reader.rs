@@ -7,12 +7,12 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{alphabet, engine::DecodePaddingMode};
 
 use crate::engine::Context;
-use crate::fields::{Extract, FieldArgument, Kind, Resolved, Value};
+use crate::fields::{FieldArgument, Kind, Read, Resolved, Value};
 
 /// Something that gives a value for an event, or none.
 #[derive(Clone)]
 pub(crate) enum Reader {
-    Field { extract: Option<Extract>, argument: FieldArgument, kind: Kind },
+    Field { read: Option<Read>, argument: FieldArgument, kind: Kind },
     Word(Box<[u8]>),
     Unary(Unary, Box<Reader>),
     Join { separator: Box<[u8]>, parts: Vec<Reader> },
@@ -85,7 +85,7 @@ impl Unary {
 
 impl Reader {
     pub(crate) fn field(resolved: Resolved) -> Self {
-        Self::Field { extract: resolved.extract, argument: resolved.argument, kind: resolved.kind }
+        Self::Field { read: resolved.read, argument: resolved.argument, kind: resolved.kind }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -99,7 +99,7 @@ impl Reader {
     /// False when a field it needs is known but not supplied: it never gives a value.
     pub(crate) fn is_supplied(&self) -> bool {
         match self {
-            Self::Field { extract, .. } => extract.is_some(),
+            Self::Field { read, .. } => read.is_some(),
             Self::Word(_) => true,
             Self::Unary(_, inner) => inner.is_supplied(),
             Self::Join { parts, .. } => parts.iter().all(Self::is_supplied),
@@ -108,7 +108,7 @@ impl Reader {
 
     pub(crate) fn read<'a>(&'a self, context: &Context<'a>) -> Option<Value<'a>> {
         match self {
-            Self::Field { extract, argument, .. } => (*extract)?(context, argument),
+            Self::Field { read, argument, .. } => read.as_ref()?.value(context, argument),
             Self::Word(word) => Some(Value::bytes(word)),
             Self::Unary(unary, inner) => unary.apply(inner.read(context)?),
             Self::Join { separator, parts } => {

@@ -7,8 +7,9 @@ use super::reader::{Fields, Joined, Scalar};
 use super::{ENGINE_VERSION, PLUGIN_VERSIONS};
 use crate::alert::Priority;
 use crate::condition::is_identifier;
-use crate::limits::RULES_MAX;
+use crate::limits::{RULES_MAX, SOURCES_MAX};
 use crate::problem::{Code, Place, Reporter};
+use crate::source::{self, Sources};
 use crate::suggest;
 use crate::yaml::{self, Node};
 
@@ -19,6 +20,8 @@ pub(crate) struct Collector {
     pub(crate) lists: Table<ListDefinition>,
     pub(crate) macros: Table<MacroDefinition>,
     pub(crate) rules: Table<RuleDefinition>,
+    /// The sources that are built in, and those declared.
+    pub(crate) sources: Sources,
     order: usize,
 }
 
@@ -174,7 +177,7 @@ impl Collector {
         self.order += 1;
         let value_of = |key: &str| pairs.iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value);
         // The order in which Falco looks for an item's kind.
-        let kinds = ["required_engine_version", "required_plugin_versions", "list", "macro", "rule"];
+        let kinds = ["required_engine_version", "required_plugin_versions", "list", "macro", "rule", "cairn_source"];
         let found = kinds.into_iter().find_map(|kind| value_of(kind).map(|value| (kind, value)));
         let Some((kind, value)) = found else {
             let keys: Vec<&str> = pairs.iter().filter_map(|(key, _)| key.text()).collect();
@@ -202,10 +205,35 @@ impl Collector {
                 let fields = fields(&["macro", "condition", "append", "override"]);
                 self.macro_item(&fields, reporter);
             }
+            "cairn_source" => {
+                let fields = Fields::own(node, pairs, file, label, &source::KEYS, reporter);
+                self.source(&fields, reporter);
+            }
             _ => {
                 let fields = fields(&RULE_KEYS);
                 self.rule(&fields, reporter);
             }
+        }
+    }
+
+    fn source(&mut self, fields: &Fields<'_>, reporter: &mut Reporter<'_>) {
+        let Some(source) = source::read_declaration(fields, reporter) else { return };
+        if let Some(known) = self.sources.get(source.name()) {
+            let is_built_in = Sources::built_in().get(known.name()).is_some();
+            let what = if is_built_in { "built in" } else { "declared already" };
+            let message = format!("source `{}` is {what}", source.name());
+            reporter.error(
+                Code::LoadErrValidate,
+                fields.place(),
+                &fields.item,
+                message,
+                Some("give it another name".to_owned()),
+            );
+        } else if self.sources.len() >= SOURCES_MAX {
+            let message = format!("more than {SOURCES_MAX} sources");
+            reporter.error(Code::CairnLimit, fields.place(), &fields.item, message, None);
+        } else {
+            self.sources.push(source);
         }
     }
 

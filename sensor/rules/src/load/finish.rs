@@ -8,19 +8,19 @@ use super::collect::{Collector, ListDefinition, RuleDefinition};
 use super::reader::Joined;
 use super::{Counts, exceptions};
 use crate::compile::{self, CompileError, Compiled, MacroLookup, Scope, TypeSet};
-use crate::condition::{self, Expr, Word};
+use crate::condition::{self, Expr, FieldRef, Word};
 use crate::event::EventType;
+use crate::fields::{FieldError, Resolved};
 use crate::limits::{CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, LIST_ITEMS_MAX};
 use crate::output::Template;
 use crate::problem::{Code, Reporter};
 use crate::rule_set::{Rule, RuleSet};
+use crate::source::{Source, Vocabulary};
+use crate::suggest;
 use crate::supply::Supply;
 
 /// A rule that names more event types than this is as good as one that names none, says Falco.
 const EVENT_TYPES_MAX: usize = 100;
-
-/// The event sources rules may be for.
-const SOURCES: [&str; 1] = ["syscall"];
 
 pub(crate) fn finish(collector: Collector, supply: &Supply, reporter: &mut Reporter<'_>) -> (RuleSet, Counts) {
     let counts = Counts {
@@ -31,7 +31,7 @@ pub(crate) fn finish(collector: Collector, supply: &Supply, reporter: &mut Repor
     let mut names = NamesInForce::new(&collector, reporter);
     let mut rules = Vec::new();
     let mut disabled = Vec::new();
-    let mut failed_users: HashMap<usize, Vec<bool>> = HashMap::new();
+    let mut failed_users: HashMap<Place, Vec<bool>> = HashMap::new();
     for definition in &collector.rules.items {
         names.failed_roots.clear();
         match rule(definition, supply, &mut names, reporter) {
@@ -39,20 +39,19 @@ pub(crate) fn finish(collector: Collector, supply: &Supply, reporter: &mut Repor
             _ => disabled.push(definition.name.value.clone()),
         }
         for root in std::mem::take(&mut names.failed_roots) {
-            failed_users.entry(root).or_default().push(definition.skip_if_unknown_filter);
+            failed_users.entry((names.source, root)).or_default().push(definition.skip_if_unknown_filter);
         }
     }
     let used_by_rules = names.used_macros.clone();
-    for index in 0..collector.macros.items.len() {
-        // What no rule uses is checked all the same: a rule will use it one day.
-        names.compile_macro(index);
-    }
+    // What no rule uses is checked all the same: a rule will use it one day.
+    names.compile_unused_macros();
     report_macros(&mut names, &failed_users, reporter);
     // What seems unused may be used by what did not compile.
     if reporter.error_count() == 0 {
         report_unused(&names, &used_by_rules, reporter);
     }
-    (RuleSet::new(rules, disabled), counts)
+    let sources = Arc::new(collector.sources.clone());
+    (RuleSet::new(rules, disabled).with_sources(sources), counts)
 }
 
 /// Compiles a condition with the names of what was collected.
@@ -64,11 +63,17 @@ pub(crate) fn compile_alone(
     compile::compile(expr, &mut NamesInForce::new(collector, reporter))
 }
 
+/// A macro as rules of one source see it: the source's and the macro's place in their tables.
+type Place = (usize, usize);
+
 /// What names stand for while conditions are compiled.
 struct NamesInForce<'a> {
     lists: HashMap<String, Arc<[Word]>>,
     used_lists: HashSet<String>,
-    states: Vec<State>,
+    /// The source whose fields conditions may use now.
+    source: usize,
+    /// For each source, what became of each macro: a macro may mean something to one source, and nothing to another.
+    states: Vec<Vec<State>>,
     used_macros: HashSet<usize>,
     collector: &'a Collector,
     /// Macros first defined at or after this place in the order are not visible: that of the macro being compiled.
@@ -78,7 +83,7 @@ struct NamesInForce<'a> {
     failed_roots: BTreeSet<usize>,
     depth: usize,
     /// What was found in macros, to be reported at the end.
-    late: Vec<(usize, Late)>,
+    late: Vec<(Place, Late)>,
 }
 
 type Warning = (Range<usize>, String, Option<String>);
@@ -87,6 +92,16 @@ enum Late {
     Error(CompileError),
     Parse(condition::ParseError),
     Warning(Warning),
+}
+
+impl Late {
+    fn place_and_message(&self) -> (usize, &str) {
+        match self {
+            Self::Error(error) => (error.span.start, &error.message),
+            Self::Parse(error) => (error.offset, &error.message),
+            Self::Warning((span, message, _)) => (span.start, message),
+        }
+    }
 }
 
 enum State {
@@ -101,7 +116,10 @@ impl<'a> NamesInForce<'a> {
         Self {
             lists: expand_lists(collector, reporter),
             used_lists: HashSet::new(),
-            states: collector.macros.items.iter().map(|_| State::Unseen).collect(),
+            source: 0,
+            states: (0..collector.sources.len())
+                .map(|_| collector.macros.items.iter().map(|_| State::Unseen).collect())
+                .collect(),
             used_macros: HashSet::new(),
             collector,
             visibility: usize::MAX,
@@ -112,12 +130,38 @@ impl<'a> NamesInForce<'a> {
         }
     }
 
+    /// Compiles each macro that no rule uses for the first source in which it means something. If there is none, what is wrong with it
+    /// is said as the source sees it that understands most of it.
+    fn compile_unused_macros(&mut self) {
+        for index in 0..self.collector.macros.items.len() {
+            if self.states.iter().any(|states| !matches!(states[index], State::Unseen)) {
+                continue;
+            }
+            let earlier = std::mem::take(&mut self.late);
+            let mut least: Option<Vec<(Place, Late)>> = None;
+            for source in 0..self.states.len() {
+                self.source = source;
+                self.compile_macro(index);
+                let said = std::mem::take(&mut self.late);
+                let is_done = matches!(self.states[source][index], State::Done(_));
+                if is_done || least.as_ref().is_none_or(|least| said.len() < least.len()) {
+                    least = Some(said);
+                }
+                if is_done {
+                    break;
+                }
+            }
+            self.late = earlier;
+            self.late.extend(least.into_iter().flatten());
+        }
+    }
+
     fn compile_macro(&mut self, index: usize) {
-        if !matches!(self.states[index], State::Unseen) {
+        if !matches!(self.states[self.source][index], State::Unseen) {
             return;
         }
         let definition = &self.collector.macros.items[index];
-        self.states[index] = State::Busy;
+        self.states[self.source][index] = State::Busy;
         let outer_visibility = std::mem::replace(&mut self.visibility, definition.visibility);
         let outer_warnings = std::mem::take(&mut self.warnings);
         let outer_roots = std::mem::take(&mut self.failed_roots);
@@ -126,9 +170,10 @@ impl<'a> NamesInForce<'a> {
         self.depth -= 1;
         self.visibility = outer_visibility;
         let warnings = std::mem::replace(&mut self.warnings, outer_warnings);
-        self.late.extend(warnings.into_iter().map(|warning| (index, Late::Warning(warning))));
+        let place = (self.source, index);
+        self.late.extend(warnings.into_iter().map(|warning| (place, Late::Warning(warning))));
         let mut roots = std::mem::replace(&mut self.failed_roots, outer_roots);
-        self.states[index] = match outcome {
+        self.states[self.source][index] = match outcome {
             Ok(compiled) => State::Done(Arc::new(compiled)),
             Err((is_own, is_unknown_filter)) => {
                 if is_own {
@@ -141,6 +186,7 @@ impl<'a> NamesInForce<'a> {
 
     /// The compiled macro, or whether it has errors of its own, and whether all are unknown fields or event types.
     fn macro_body(&mut self, index: usize, text: &Joined) -> Result<Compiled, (bool, bool)> {
+        let place = (self.source, index);
         if self.depth > CONDITION_DEPTH_MAX {
             let message = format!("more than {CONDITION_DEPTH_MAX} macros inside each other");
             let error = CompileError {
@@ -151,13 +197,13 @@ impl<'a> NamesInForce<'a> {
                 is_limit: true,
                 is_elsewhere: false,
             };
-            self.late.push((index, Late::Error(error)));
+            self.late.push((place, Late::Error(error)));
             return Err((true, false));
         }
         let expr = match condition::parse(&text.text()) {
             Ok(expr) => expr,
             Err(error) => {
-                self.late.push((index, Late::Parse(error)));
+                self.late.push((place, Late::Parse(error)));
                 return Err((true, false));
             }
         };
@@ -165,7 +211,7 @@ impl<'a> NamesInForce<'a> {
             let is_unknown_filter = errors.iter().all(|error| error.is_unknown_filter);
             let is_own = errors.iter().any(|error| !error.is_elsewhere);
             self.late.extend(
-                errors.into_iter().filter(|error| !error.is_elsewhere).map(|error| (index, Late::Error(error))),
+                errors.into_iter().filter(|error| !error.is_elsewhere).map(|error| (place, Late::Error(error))),
             );
             (is_own, is_unknown_filter)
         })
@@ -173,6 +219,10 @@ impl<'a> NamesInForce<'a> {
 }
 
 impl Scope for NamesInForce<'_> {
+    fn resolve(&self, field: &FieldRef) -> Result<Resolved, FieldError> {
+        self.collector.sources.vocabulary(self.source).resolve(field)
+    }
+
     fn list(&mut self, name: &str) -> Option<Arc<[Word]>> {
         let items = self.lists.get(name)?;
         self.used_lists.insert(name.to_owned());
@@ -182,14 +232,14 @@ impl Scope for NamesInForce<'_> {
     fn macro_condition(&mut self, name: &str) -> MacroLookup {
         let Some(index) = self.collector.macros.position(name) else { return MacroLookup::Unknown };
         self.used_macros.insert(index);
-        if matches!(self.states[index], State::Busy) {
+        if matches!(self.states[self.source][index], State::Busy) {
             return MacroLookup::Loop;
         }
         if self.collector.macros.items[index].index >= self.visibility {
             return MacroLookup::TooLate;
         }
         self.compile_macro(index);
-        match &self.states[index] {
+        match &self.states[self.source][index] {
             State::Done(compiled) => MacroLookup::Found(Arc::clone(compiled)),
             State::Failed { is_unknown_filter, roots } => {
                 self.failed_roots.extend(roots.iter().copied());
@@ -277,16 +327,21 @@ fn rule(
     reporter: &mut Reporter<'_>,
 ) -> Option<Rule> {
     let item = format!("rule {:?}", definition.name.value);
-    if !SOURCES.contains(&definition.source.value.as_str()) {
+    let sources = &names.collector.sources;
+    let Some(position) = sources.position(&definition.source.value) else {
+        let known: Vec<&str> = sources.iter().map(Source::name).collect();
         let message = format!("source `{}` is not known: the rule is skipped", definition.source.value);
-        let hint = Some(format!("sources are: {}", SOURCES.join(", ")));
+        let hint = suggest::hint(&definition.source.value, known.iter().copied());
+        let hint = hint.or_else(|| Some(format!("sources are: {}", known.join(", "))));
         reporter.warning(Code::LoadUnknownSource, definition.source.place(), &item, message, hint);
         return None;
-    }
+    };
+    names.source = position;
+    let source = Arc::clone(sources.at(position));
     let condition_text = definition.condition.text();
     let compiled = compile_text(&condition_text, &definition.condition, definition, &item, names, reporter);
     let exceptions = compile_exceptions(definition, &item, names, reporter);
-    let template = template(definition, &item, reporter);
+    let template = template(definition, &item, names.collector.sources.vocabulary(position), reporter);
     let (compiled, exceptions, template) = (compiled?, exceptions?, template?);
     let compiled = match compile::all_but(compiled, exceptions) {
         Ok(compiled) => compiled,
@@ -295,8 +350,10 @@ fn rule(
             return None;
         }
     };
+    let compiled = compiled.within(&source.event_types());
     report_event_types(definition, &compiled.types, &item, reporter);
-    let blind_fields = report_blind_spots(definition, &compiled, &template, supply, &item, reporter);
+    let asked = Asked { source: &source, supply };
+    let blind_fields = report_blind_spots(definition, &compiled, &template, asked, &item, reporter);
     let place = definition.name.place();
     let (file, line) = reporter.file_and_line(place);
     Some(Rule {
@@ -392,8 +449,13 @@ fn compile_exceptions(
     all
 }
 
-fn template(definition: &RuleDefinition, item: &str, reporter: &mut Reporter<'_>) -> Option<Template> {
-    match Template::parse(&definition.output.text()) {
+fn template(
+    definition: &RuleDefinition,
+    item: &str,
+    vocabulary: Vocabulary<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Option<Template> {
+    match Template::parse(&definition.output.text(), vocabulary) {
         Ok(template) => Some(template),
         Err(error) => {
             let place = definition.output.place_at(error.offset, reporter);
@@ -422,18 +484,39 @@ fn report_event_types(definition: &RuleDefinition, types: &TypeSet, item: &str, 
     }
 }
 
+/// Who is asked for fields and events: the rule's source, which for the kernel is what a machine supplies.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    source: &'a Source,
+    supply: &'a Supply,
+}
+
+impl Asked<'_> {
+    fn has_field(&self, written: &str) -> bool {
+        if self.source.is_kernel() { self.supply.has_field(written) } else { self.source.supplies(written) }
+    }
+
+    fn events(&self) -> TypeSet {
+        if self.source.is_kernel() {
+            TypeSet::of(self.supply.events().map(EventType::name))
+        } else {
+            self.source.event_types()
+        }
+    }
+}
+
 /// Says what a rule asks for and will not get. The rule's fields that are not supplied are returned.
 fn report_blind_spots(
     definition: &RuleDefinition,
     compiled: &Compiled,
     template: &Template,
-    supply: &Supply,
+    asked: Asked<'_>,
     item: &str,
     reporter: &mut Reporter<'_>,
 ) -> Vec<String> {
     let mut blind: BTreeSet<String> =
-        compiled.facts.fields.iter().filter(|name| !supply.has_field(name)).cloned().collect();
-    let supplied = TypeSet::of(supply.events().map(EventType::name));
+        compiled.facts.fields.iter().filter(|name| !asked.has_field(name)).cloned().collect();
+    let supplied = asked.events();
     let missing = compiled.types.intersection(&supplied.complement());
     let mut parts = Vec::new();
     if !compiled.types.is_full() && !missing.is_empty() && missing.len() <= EVENT_TYPES_MAX {
@@ -445,7 +528,7 @@ fn report_blind_spots(
         parts.push(format!("fields {} are not supplied: checks on them are false", names.join(", ")));
     }
     let shown: BTreeSet<String> =
-        template.fields().filter(|name| !supply.has_field(name) && !blind.contains(*name)).map(str::to_owned).collect();
+        template.fields().filter(|name| !asked.has_field(name) && !blind.contains(*name)).map(str::to_owned).collect();
     if !shown.is_empty() {
         let names: Vec<&str> = shown.iter().map(String::as_str).collect();
         parts.push(format!("output fields {} are not supplied: they are printed as <NA>", names.join(", ")));
@@ -457,8 +540,15 @@ fn report_blind_spots(
     blind.into_iter().collect()
 }
 
-fn report_macros(names: &mut NamesInForce<'_>, failed_users: &HashMap<usize, Vec<bool>>, reporter: &mut Reporter<'_>) {
-    for (index, late) in std::mem::take(&mut names.late) {
+fn report_macros(names: &mut NamesInForce<'_>, failed_users: &HashMap<Place, Vec<bool>>, reporter: &mut Reporter<'_>) {
+    // What is wrong with a macro for every source alike is said once.
+    let mut said: HashSet<(usize, usize, String)> = HashSet::new();
+    for (place, late) in std::mem::take(&mut names.late) {
+        let index = place.1;
+        let (offset, message) = late.place_and_message();
+        if !said.insert((index, offset, message.to_owned())) {
+            continue;
+        }
         let definition = &names.collector.macros.items[index];
         let item = format!("macro {:?}", definition.name.value);
         let place_at = |offset: usize, reporter: &Reporter<'_>| definition.condition.place_at(offset, reporter);
@@ -472,7 +562,7 @@ fn report_macros(names: &mut NamesInForce<'_>, failed_users: &HashMap<usize, Vec
             }
             Late::Error(error) => {
                 // Every rule that uses it asked to be skipped for such a reason, and said so itself.
-                let users = failed_users.get(&index);
+                let users = failed_users.get(&place);
                 let is_forgiven =
                     error.is_unknown_filter && users.is_some_and(|users| users.iter().all(|skips| *skips));
                 if !is_forgiven {

@@ -99,6 +99,20 @@ impl<'n> Fields<'n> {
         fields
     }
 
+    /// As [`Fields::strict`] for our own items of a rules file.
+    pub(crate) fn own(
+        node: &'n Node,
+        pairs: &'n [(Node, Node)],
+        file: usize,
+        item: String,
+        known: &[&str],
+        reporter: &mut Reporter<'_>,
+    ) -> Self {
+        let fields = Self { file, node, item, code: Code::LoadErrYamlValidate, pairs };
+        fields.check_keys(known, Severity::Error, reporter);
+        fields
+    }
+
     fn check_keys(&self, known: &[&str], unknown: Severity, reporter: &mut Reporter<'_>) {
         let (pairs, file, item) = (self.pairs, self.file, &self.item);
         for (index, (key, _)) in pairs.iter().enumerate() {
