@@ -16,6 +16,7 @@ pub fn read(root: &Path) -> Names {
         users: parse(&text("etc/passwd")),
         groups: parse(&text("etc/group")),
         hostname: (!hostname.is_empty()).then_some(hostname),
+        ..Names::default()
     }
 }
 

@@ -5,19 +5,21 @@ mod matcher;
 mod network;
 mod pattern;
 mod reader;
+mod set;
 #[cfg(test)]
 mod tests;
 mod types;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use matcher::{Matcher, Ordering, TextMatcher};
+pub(crate) use matcher::{Matcher, Ordering, TextMatcher};
 use network::Network;
 pub(crate) use pattern::Glob;
 use pattern::PathTree;
 pub(crate) use reader::{Reader, Unary};
+use set::{Regex, Set};
 pub(crate) use types::TypeSet;
 
 use crate::condition::{Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
@@ -57,16 +59,23 @@ pub(crate) enum Node {
     And(Box<[Arc<Node>]>),
     Or(Box<[Arc<Node>]>),
     Not(Arc<Node>),
-    Test(Test),
+    Test(Arc<Test>),
     /// A check on a field nobody supplies.
     Never,
 }
 
-/// One comparison, ready to be tried.
-#[derive(Debug)]
+/// One comparison, ready to be tried. Two that are equal hold for the same events.
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Test {
-    left: Reader,
-    matcher: Matcher,
+    pub(crate) left: Reader,
+    pub(crate) matcher: Matcher,
+}
+
+impl Test {
+    pub(crate) fn holds(&self, context: &Context<'_>) -> bool {
+        // An absent field makes its check false, whatever the operator.
+        self.left.read(context).is_some_and(|value| self.matcher.matches(&value, context))
+    }
 }
 
 impl Node {
@@ -75,8 +84,7 @@ impl Node {
             Self::And(parts) => parts.iter().all(|part| part.holds(context)),
             Self::Or(parts) => parts.iter().any(|part| part.holds(context)),
             Self::Not(inner) => !inner.holds(context),
-            // An absent field makes its check false, whatever the operator.
-            Self::Test(test) => test.left.read(context).is_some_and(|value| test.matcher.matches(&value, context)),
+            Self::Test(test) => test.holds(context),
             Self::Never => false,
         }
     }
@@ -287,7 +295,7 @@ impl Compiler<'_> {
         let (matcher, values) = self.matcher(check, &left, &mut facts)?;
         let (types, negative_types) = self.types_of(check, &matcher)?;
         let is_blind = !left.is_supplied() || matches!(&matcher, Matcher::Other(_, reader) if !reader.is_supplied());
-        let node = Arc::new(if is_blind { Node::Never } else { Node::Test(Test { left, matcher }) });
+        let node = Arc::new(if is_blind { Node::Never } else { Node::Test(Arc::new(Test { left, matcher })) });
         Some(Compiled { node, types, negative_types, facts, nodes: 1, values, depth: 1 })
     }
 
@@ -541,14 +549,14 @@ impl Compiler<'_> {
         }
         match kind {
             Kind::Text | Kind::Dynamic | Kind::TextList | Kind::Bytes => {
-                let set: HashSet<Box<[u8]>> = words.iter().map(|word| word.text.as_bytes().into()).collect();
+                let set: Set<Box<[u8]>> = words.iter().map(|word| word.text.as_bytes().into()).collect();
                 // `in` wants all of a list's values in the set, `intersects` any.
                 let wants_all = kind == Kind::TextList && operator == Operator::In;
                 Some(if wants_all { Matcher::AllIn(set) } else { Matcher::Text(TextMatcher::In(set)) })
             }
             Kind::Number | Kind::Port => {
                 let numbers: Vec<Option<i128>> = words.iter().map(|word| self.number(kind, word)).collect();
-                Some(Matcher::NumberIn(numbers.into_iter().collect::<Option<HashSet<_>>>()?))
+                Some(Matcher::NumberIn(numbers.into_iter().collect::<Option<Set<_>>>()?))
             }
             Kind::Boolean => {
                 let each: Vec<Option<Matcher>> =
@@ -637,11 +645,11 @@ impl Compiler<'_> {
     }
 
     /// The whole text must match, as with RE2's full match upstream.
-    fn regex(&mut self, word: &Word) -> Option<regex::bytes::Regex> {
+    fn regex(&mut self, word: &Word) -> Option<Regex> {
         let anchored = format!(r"\A(?:{})\z", word.text);
         let built = regex::bytes::RegexBuilder::new(&anchored).size_limit(REGEX_SIZE_MAX).build();
         match built {
-            Ok(regex) => Some(regex),
+            Ok(regex) => Some(Regex::new(regex)),
             Err(regex::Error::CompiledTooBig(_)) => {
                 let message = format!("a regular expression that compiles to more than {REGEX_SIZE_MAX} bytes");
                 let hint = Some("shorten repetitions such as `{1,1000}`".to_owned());

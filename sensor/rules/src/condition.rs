@@ -84,7 +84,7 @@ pub(crate) struct Word {
 }
 
 /// How many of a list's elements must satisfy the comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Quantifier {
     One,
     Any,

@@ -2,19 +2,23 @@
 //!
 //! Pure: it opens nothing, reads no clock, knows no user database. Names of users and groups are handed to it.
 
+mod cost;
 mod table;
 pub(crate) mod time;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::alert::{Alert, Ancestor, ProcessView};
 use crate::container::Container;
 use crate::event::{Event, EventKind, Process, Text};
 use crate::limits::ANCESTRY_MAX;
+use crate::program::{Scratch, Watched};
 use crate::rule_set::RuleSet;
 
+pub use cost::{Costs, RuleCost, Stopwatch};
 pub use table::TableStats;
 pub(crate) use table::{ProcessTable, Tracked};
 
@@ -40,6 +44,26 @@ impl Default for Limits {
             ancestry_max: ANCESTRY_MAX,
         }
     }
+}
+
+/// How many rules may alert of one event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Matching {
+    /// All whose condition holds.
+    #[default]
+    All,
+    /// The first in order of definition, as Falco does unless told otherwise.
+    First,
+}
+
+/// How conditions are tried. Both say the same of every event; tests hold them against each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Evaluator {
+    /// All rules as one program per event type, what they share tried once.
+    #[default]
+    Compiled,
+    /// One rule after the other, each condition as it is written.
+    Plain,
 }
 
 /// Names for the host's numbers; whoever owns the engine reads them from `/etc/passwd` and `/etc/group`.
@@ -106,18 +130,62 @@ pub struct Engine {
     names: Arc<Names>,
     limits: Limits,
     events: u64,
+    matching: Matching,
+    evaluator: Evaluator,
+    scratch: Scratch,
+    costs: cost::Book,
 }
 
 impl Engine {
     /// An engine that knows no process yet. [`Engine::seed`] it before the first event.
     pub fn new(rules: Arc<RuleSet>, limits: Limits) -> Self {
         let table = ProcessTable::new(limits.processes_max, limits.exited_max, limits.exited_keep_ns);
-        Self { rules, table, names: Arc::default(), limits, events: 0 }
+        let mut engine = Self {
+            rules: Arc::default(),
+            table,
+            names: Arc::default(),
+            limits,
+            events: 0,
+            matching: Matching::default(),
+            evaluator: Evaluator::default(),
+            scratch: Scratch::default(),
+            costs: cost::Book::default(),
+        };
+        engine.replace_rules(rules);
+        engine
     }
 
-    /// Rules in force from the next event on. The process table stays.
+    /// Rules in force from the next event on. The process table stays; what rules cost is counted anew.
     pub fn replace_rules(&mut self, rules: Arc<RuleSet>) {
+        self.scratch = rules.program().scratch();
+        self.costs.reset(rules.rules().len(), rules.program().sections());
         self.rules = rules;
+    }
+
+    /// How many rules may alert of an event, from the next one on.
+    pub fn set_matching(&mut self, matching: Matching) {
+        self.matching = matching;
+    }
+
+    /// How conditions are tried, from the next event on.
+    pub fn set_evaluator(&mut self, evaluator: Evaluator) {
+        self.evaluator = evaluator;
+    }
+
+    /// A clock to time rules by, from the next event on; none at first.
+    pub fn set_stopwatch(&mut self, stopwatch: Option<Stopwatch>) {
+        self.costs.set_stopwatch(stopwatch);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_stamp(&mut self, stamp: u32) {
+        self.scratch.set_stamp(stamp);
+    }
+
+    /// What the rules in force have cost so far.
+    pub fn costs(&self) -> Costs {
+        let names = self.rules.rules().iter().map(|rule| rule.name.as_str());
+        self.costs.costs(names, |section| self.rules.program().rules_of(section))
     }
 
     /// The rules in force.
@@ -175,26 +243,74 @@ impl Engine {
         alerts
     }
 
-    fn try_rules(&self, event: &Event, executed: Option<&Tracked>) -> Vec<Alert> {
+    fn try_rules(&mut self, event: &Event, executed: Option<&Tracked>) -> Vec<Alert> {
+        let Self { rules, table, names, scratch, costs, .. } = self;
         let context = Context {
             event,
             number: self.events,
             // A document is nobody's: its source has no processes.
             process: match event.kind {
                 EventKind::Document(_) => None,
-                _ => executed.or_else(|| self.table.current(event.pid)),
+                _ => executed.or_else(|| table.current(event.pid)),
             },
-            table: &self.table,
-            names: &self.names,
+            table,
+            names,
             ancestry_max: self.limits.ancestry_max,
         };
-        let mut alerts = Vec::new();
-        for rule in self.rules.for_event(event) {
-            if rule.condition.holds(&context) {
-                alerts.push(Alert::new(rule, &context));
+        costs.begin();
+        let mut trial = Trial { rules, context: &context, matching: self.matching, costs, alerts: Vec::new() };
+        match self.evaluator {
+            Evaluator::Compiled => rules.program().run(&context, scratch, &mut trial),
+            Evaluator::Plain => trial.plainly(event),
+        }
+        trial.alerts
+    }
+}
+
+/// The rules tried on one event, and what came of it.
+struct Trial<'t, 'a> {
+    rules: &'t RuleSet,
+    context: &'t Context<'a>,
+    matching: Matching,
+    costs: &'t mut cost::Book,
+    alerts: Vec<Alert>,
+}
+
+impl Trial<'_, '_> {
+    fn plainly(&mut self, event: &Event) {
+        let rules = self.rules;
+        for number in rules.for_event(event) {
+            self.costs.rule_tried(*number);
+            let holds = rules.numbered(*number).condition.holds(self.context);
+            self.reached(*number, 1);
+            if holds && self.holds(*number).is_break() {
+                return;
             }
         }
-        alerts
+    }
+}
+
+impl Watched for Trial<'_, '_> {
+    fn tried(&mut self, section: usize) {
+        self.costs.section_tried(section);
+    }
+
+    fn passed(&mut self) {
+        self.costs.guards_passed();
+    }
+
+    fn reached(&mut self, rule: u32, work: u64) {
+        self.costs.reached(rule, work);
+    }
+
+    fn holds(&mut self, rule: u32) -> ControlFlow<()> {
+        self.costs.held(rule);
+        self.alerts.push(Alert::new(self.rules.numbered(rule), self.context));
+        self.costs.skip();
+        match self.matching {
+            Matching::All => ControlFlow::Continue(()),
+            Matching::First => ControlFlow::Break(()),
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub mod limits;
 mod load;
 mod output;
 pub mod problem;
+mod program;
 pub mod replay;
 mod rule_set;
 pub mod source;
@@ -43,7 +44,7 @@ mod text;
 mod yaml;
 
 pub use alert::{Alert, Ancestor, Priority, ProcessView, UnknownPriority};
-pub use engine::{Engine, Limits, Names, TableStats};
+pub use engine::{Costs, Engine, Evaluator, Limits, Matching, Names, RuleCost, Stopwatch, TableStats};
 pub use explain::{ExplainError, Explanation, explain, explain_with};
 pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
 pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load, load_for};

@@ -57,3 +57,5 @@ pub const SOURCE_TEXT_BYTES_MAX: usize = 65_536;
 pub const POINTER_BYTES_MAX: usize = 1_024;
 /// Steps of a path into documents.
 pub const POINTER_STEPS_MAX: usize = 64;
+/// Nodes and values of all compiled programs of a rule set together; rules that do not fit are tried one by one.
+pub const PROGRAM_SIZE_MAX: usize = 4 << 20;

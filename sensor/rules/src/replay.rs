@@ -127,7 +127,7 @@ pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
     let mut alerts = Vec::new();
     let mut tried: BTreeSet<&str> = BTreeSet::new();
     for event in &case.events {
-        tried.extend(rules.for_event(event).map(|rule| rule.name.as_str()));
+        tried.extend(rules.for_event(event).iter().map(|rule| rules.numbered(*rule).name.as_str()));
         alerts.extend(engine.handle(event));
     }
     let expected: BTreeSet<&str> = case.expect.iter().map(String::as_str).collect();

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::Priority;
-use crate::compile::Node;
+use crate::compile::{Node, TypeSet};
 use crate::event::{Event, EventKind, EventType, SYSCALL};
 use crate::output::Template;
+use crate::program::{Entry, Program};
 use crate::source::Sources;
 
 /// One rule.
@@ -46,26 +47,33 @@ pub struct RuleSet {
     rules: Vec<Rule>,
     disabled: Vec<String>,
     /// For each event type of the kernel by its place, the rules it concerns.
-    by_type: Vec<Vec<usize>>,
+    by_type: Vec<Vec<u32>>,
     /// For each source of documents, its rules.
-    by_source: HashMap<String, Vec<usize>>,
+    by_source: HashMap<String, Vec<u32>>,
+    /// The same rules, compiled together.
+    program: Program,
     sources: Arc<Sources>,
 }
 
 impl RuleSet {
     pub(crate) fn new(rules: Vec<Rule>, disabled: Vec<String>) -> Self {
+        let types: Vec<TypeSet> = rules.iter().map(|rule| TypeSet::of(rule.event_types.iter().copied())).collect();
+        let numbers = 0..u32::try_from(rules.len()).unwrap_or(u32::MAX);
+        let entries: Vec<Entry<'_>> = numbers
+            .zip(rules.iter().zip(&types))
+            .map(|(rule, (own, types))| Entry { rule, source: &own.source, condition: &own.condition, types })
+            .collect();
         let mut by_type = vec![Vec::new(); EventType::count()];
-        let mut by_source: HashMap<String, Vec<usize>> = HashMap::new();
-        for (index, rule) in rules.iter().enumerate() {
-            if rule.source != SYSCALL {
-                by_source.entry(rule.source.clone()).or_default().push(index);
+        let mut by_source: HashMap<String, Vec<u32>> = HashMap::new();
+        for entry in &entries {
+            if entry.source != SYSCALL {
+                by_source.entry(entry.source.to_owned()).or_default().push(entry.rule);
                 continue;
             }
-            for event_type in rule.event_types.iter().filter_map(|name| EventType::by_name(name)) {
-                by_type[event_type.place()].push(index);
-            }
+            entry.types.types().for_each(|event_type| by_type[event_type.place()].push(entry.rule));
         }
-        Self { rules, disabled, by_type, by_source, sources: Arc::default() }
+        let program = Program::new(&entries);
+        Self { rules, disabled, by_type, by_source, program, sources: Arc::default() }
     }
 
     /// The set with the sources that its rules files know.
@@ -104,12 +112,20 @@ impl RuleSet {
             .filter(|event_type| self.by_type.get(event_type.place()).is_some_and(|rules| !rules.is_empty()))
     }
 
-    pub(crate) fn for_event(&self, event: &Event) -> impl Iterator<Item = &Rule> {
-        let indices = match &event.kind {
+    /// The numbers of the rules that an event's source and type concern, ascending.
+    pub(crate) fn for_event(&self, event: &Event) -> &[u32] {
+        let rules = match &event.kind {
             EventKind::Document(document) => self.by_source.get(&document.source),
             _ => self.by_type.get(event.event_type().place()),
         };
-        let indices = indices.map_or(&[][..], Vec::as_slice);
-        indices.iter().map(|index| &self.rules[*index])
+        rules.map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn numbered(&self, rule: u32) -> &Rule {
+        &self.rules[rule as usize]
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
     }
 }

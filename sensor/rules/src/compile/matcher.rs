@@ -1,26 +1,23 @@
 //! The right side of a comparison, ready to be tried.
 
-use std::collections::HashSet;
-
-use regex::bytes::Regex;
-
 use super::network::Network;
 use super::pattern::{Glob, PathTree, contains, contains_ignoring_case};
 use super::reader::Reader;
+use super::set::{Regex, Set};
 use crate::condition::{Operator, Quantifier};
 use crate::engine::Context;
 use crate::fields::Value;
 
-/// A test of one value. Absence is handled before: a matcher sees values only.
-#[derive(Debug)]
+/// A test of one value. Absence is handled before: a matcher sees values only. Two that are equal hold for the same values.
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Matcher {
     Exists,
     Text(TextMatcher),
     /// `!=` alone is not "not `=`" for several values: any that differs satisfies it.
     Number(Ordering, i128),
-    NumberIn(HashSet<i128>),
+    NumberIn(Set<i128>),
     /// All texts of a list are in the set.
-    AllIn(HashSet<Box<[u8]>>),
+    AllIn(Set<Box<[u8]>>),
     Boolean {
         expected: bool,
     },
@@ -35,7 +32,7 @@ pub(crate) enum Matcher {
 }
 
 /// A test of a text.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TextMatcher {
     Equal(Box<[u8]>),
     NotEqual(Box<[u8]>),
@@ -46,14 +43,14 @@ pub(crate) enum TextMatcher {
     EndsWith(Box<[u8]>),
     Glob(Glob),
     Regex(Regex),
-    In(HashSet<Box<[u8]>>),
+    In(Set<Box<[u8]>>),
     PMatch(PathTree),
     /// A text that is a number, compared as one: event arguments.
     Number(Ordering, i128),
 }
 
 /// How two values are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ordering {
     Equal,
     NotEqual,
@@ -89,7 +86,7 @@ impl Ordering {
 }
 
 impl TextMatcher {
-    fn matches(&self, text: &[u8]) -> bool {
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Equal(own) => text == &**own,
             Self::NotEqual(own) => text != &**own,
@@ -115,16 +112,30 @@ impl Matcher {
         match self {
             Self::Exists => true,
             Self::Quantified(quantifier, each) => {
-                let mut satisfied = each.iter().filter(|matcher| matcher.matches(value, context));
-                match quantifier {
-                    Quantifier::One => satisfied.next().is_some() && satisfied.next().is_none(),
-                    Quantifier::Any => satisfied.next().is_some(),
-                    Quantifier::All => !each.is_empty() && satisfied.count() == each.len(),
-                }
+                quantified(*quantifier, each, |matcher| matcher.matches(value, context))
             }
             Self::Other(operator, reader) => {
                 reader.read(context).is_some_and(|other| compare(value, *operator, &other))
             }
+            _ => self.matches_one(value),
+        }
+    }
+
+    /// Does it look at the value alone, and at no other field?
+    pub(crate) fn is_alone(&self) -> bool {
+        match self {
+            Self::Quantified(_, each) => each.iter().all(Self::is_alone),
+            Self::Other(..) => false,
+            _ => true,
+        }
+    }
+
+    /// As [`Matcher::matches`], for a matcher that [`Matcher::is_alone`].
+    pub(crate) fn matches_alone(&self, value: &Value<'_>) -> bool {
+        match self {
+            Self::Exists => true,
+            Self::Quantified(quantifier, each) => quantified(*quantifier, each, |each| each.matches_alone(value)),
+            Self::Other(..) => false,
             _ => self.matches_one(value),
         }
     }
@@ -159,6 +170,15 @@ impl Matcher {
             // Kinds are checked when a rule is compiled; a value of another kind satisfies nothing.
             _ => false,
         }
+    }
+}
+
+fn quantified(quantifier: Quantifier, each: &[Matcher], holds: impl Fn(&Matcher) -> bool) -> bool {
+    let mut satisfied = each.iter().filter(|matcher| holds(matcher));
+    match quantifier {
+        Quantifier::One => satisfied.next().is_some() && satisfied.next().is_none(),
+        Quantifier::Any => satisfied.next().is_some(),
+        Quantifier::All => !each.is_empty() && satisfied.count() == each.len(),
     }
 }
 

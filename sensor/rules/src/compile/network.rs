@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// A network, or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Network {
     address: IpAddr,
     bits: u8,

@@ -1,15 +1,15 @@
 //! Matching of bytes: globs as `fnmatch(3)` with no flags, path prefixes, substrings.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// A compiled glob. `*` crosses `/`, as `fnmatch` without `FNM_PATHNAME` lets it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Glob {
     tokens: Vec<Token>,
     ignore_case: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Token {
     Byte(u8),
     AnyByte,
@@ -121,9 +121,9 @@ fn fold(byte: u8, ignore_case: bool) -> u8 {
 }
 
 /// Paths of which one must be the text or a directory above it: `pmatch`. A component may be a glob, which does not cross `/`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct PathTree {
-    children: HashMap<Box<[u8]>, PathTree>,
+    children: BTreeMap<Box<[u8]>, PathTree>,
     globs: Vec<(Glob, PathTree)>,
     is_end: bool,
 }

@@ -1,6 +1,8 @@
 //! What stands on a side of a comparison: a field, or a transformer over fields and words.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -12,14 +14,14 @@ use crate::fields::{FieldArgument, Kind, Read, Resolved, Value};
 /// Something that gives a value for an event, or none.
 #[derive(Clone)]
 pub(crate) enum Reader {
-    Field { read: Option<Read>, argument: FieldArgument, kind: Kind },
+    Field { name: Arc<str>, read: Option<Read>, argument: FieldArgument, kind: Kind },
     Word(Box<[u8]>),
     Unary(Unary, Box<Reader>),
     Join { separator: Box<[u8]>, parts: Vec<Reader> },
 }
 
 /// A transformer of one argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Unary {
     ToLower,
     ToUpper,
@@ -85,7 +87,12 @@ impl Unary {
 
 impl Reader {
     pub(crate) fn field(resolved: Resolved) -> Self {
-        Self::Field { read: resolved.read, argument: resolved.argument, kind: resolved.kind }
+        Self::Field {
+            name: resolved.name.into(),
+            read: resolved.read,
+            argument: resolved.argument,
+            kind: resolved.kind,
+        }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -125,10 +132,39 @@ impl Reader {
     }
 }
 
+/// A field's name as written says what it is: one source's fields are compared only with each other.
+impl PartialEq for Reader {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Field { name, .. }, Self::Field { name: other, .. }) => name == other,
+            (Self::Word(word), Self::Word(other)) => word == other,
+            (Self::Unary(unary, inner), Self::Unary(other, other_inner)) => unary == other && inner == other_inner,
+            (Self::Join { separator, parts }, Self::Join { separator: other, parts: others }) => {
+                separator == other && parts == others
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Reader {}
+
+impl Hash for Reader {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Self::Field { name, .. } => name.hash(state),
+            Self::Word(word) => word.hash(state),
+            Self::Unary(unary, inner) => (unary, inner).hash(state),
+            Self::Join { separator, parts } => (separator, parts).hash(state),
+        }
+    }
+}
+
 impl std::fmt::Debug for Reader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Field { argument, kind, .. } => write!(formatter, "Field({kind:?}, {argument:?})"),
+            Self::Field { name, kind, .. } => write!(formatter, "Field({name}: {kind:?})"),
             Self::Word(word) => write!(formatter, "Word({:?})", String::from_utf8_lossy(word)),
             Self::Unary(unary, inner) => write!(formatter, "{unary:?}({inner:?})"),
             Self::Join { parts, .. } => write!(formatter, "Join({parts:?})"),

@@ -1,0 +1,71 @@
+//! What a program is made of. That it says what the plain walk says is shown in `tests/evaluators.rs`.
+
+use super::*;
+use crate::event::{Open, OpenSyscall};
+use crate::{Engine, Evaluator, Limits, RuleSet, RulesFile, load};
+
+fn rules(conditions: &[&str]) -> RuleSet {
+    let rule = |(place, condition): (usize, &&str)| {
+        format!("- rule: R{place}\n  desc: d\n  condition: {condition}\n  output: o\n  priority: INFO\n")
+    };
+    let text: String = conditions.iter().enumerate().map(rule).collect();
+    let loaded = load(&[RulesFile { path: "r", text: &text }]);
+    assert!(loaded.is_ok(), "{:?}", loaded.problems);
+    loaded.rules
+}
+
+fn types(rules: &RuleSet) -> Vec<TypeSet> {
+    rules.rules().iter().map(|rule| TypeSet::of(rule.event_types.iter().copied())).collect()
+}
+
+fn program(rules: &RuleSet, types: &[TypeSet], size_max: usize) -> Program {
+    let numbered = rules.rules().iter().zip(types).enumerate();
+    let entries: Vec<Entry<'_>> = numbered
+        .map(|(place, (rule, types))| Entry { rule: place as u32, source: SYSCALL, condition: &rule.condition, types })
+        .collect();
+    Program::with_size_max(&entries, size_max)
+}
+
+fn open(syscall: OpenSyscall, name: &str) -> Event {
+    let open = Open { syscall, name: name.into(), ..Open::default() };
+    Event { time_ns: 0, cpu: 0, tid: 1, pid: 1, kind: EventKind::Open(Box::new(open)) }
+}
+
+#[test]
+fn types_that_fold_alike_share_a_section() {
+    let rules =
+        rules(&["evt.type in (open, openat) and fd.name = /a", "evt.type = creat and fd.name = /a", "fd.name = /b"]);
+    let program = program(&rules, &types(&rules), usize::MAX);
+    let section = |name: &str| program.by_type[EventType::by_name(name).unwrap().place()];
+    assert_eq!(section("open"), section("openat"));
+    assert_ne!(section("open"), section("creat"));
+    assert_eq!(section("read"), section("execve"));
+    // The types a rule names, those another names, and all others.
+    assert_eq!(program.sections.len(), 3);
+    assert_eq!(program.rules_of(section("creat") as usize), [1, 2]);
+}
+
+#[test]
+fn what_does_not_fit_is_walked() {
+    let rules = rules(&["evt.type = openat and fd.name in (/a, /b, /c)"]);
+    let types = types(&rules);
+    let size = program(&rules, &types, usize::MAX).sections[0].size();
+    assert!(matches!(program(&rules, &types, size).sections[0], Section::Program(_)));
+    assert!(matches!(program(&rules, &types, size - 1).sections[0], Section::Plain(_)));
+}
+
+#[test]
+fn stamps_begin_anew() {
+    let rules = std::sync::Arc::new(rules(&[
+        "evt.type in (open, openat) and (fd.name = /a or fd.name = /b) and not fd.name = /b",
+        "evt.type in (open, openat) and (fd.name = /a or fd.name = /b)",
+    ]));
+    let mut engine = Engine::new(rules, Limits::default());
+    engine.set_evaluator(Evaluator::Compiled);
+    for stamp in [0, u32::MAX - 3, u32::MAX - 1, 2] {
+        engine.set_stamp(stamp & !1);
+        for (name, alerts) in [("/a", 2), ("/b", 1), ("/c", 0), ("/a", 2)] {
+            assert_eq!(engine.handle(&open(OpenSyscall::Openat, name)).len(), alerts, "{name} {stamp}");
+        }
+    }
+}
