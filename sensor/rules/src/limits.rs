@@ -37,8 +37,8 @@ pub const PROBLEMS_MAX: usize = 1_000;
 pub const CASE_EVENTS_MAX: usize = 1_000;
 /// Ancestors a process can have in a replay case, and in an alert unless the engine's limits say less.
 pub const ANCESTRY_MAX: usize = 32;
-/// Bytes of one document of a source that is not the kernel, as it comes in.
-pub const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one body of a source that is not the kernel: an event, or several at once.
+pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
 /// Nested objects and arrays of a document.
 pub const DOCUMENT_DEPTH_MAX: usize = 64;
 /// Events in one body of a source that sends several at once.

@@ -5,6 +5,7 @@
 
 mod call;
 mod case;
+mod document;
 mod events;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use crate::problem::Problem;
 use crate::rule_set::RuleSet;
 use crate::suggest;
 
-pub use case::parse;
+pub use case::{parse, parse_with};
 
 /// One case.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,13 +127,20 @@ pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
     engine.seed(case.processes.iter().cloned());
     let mut alerts = Vec::new();
     let mut tried: BTreeSet<&str> = BTreeSet::new();
-    for event in &case.events {
+    let (events, incomplete) = match document::complete(rules, &case.events) {
+        Ok(events) => (events, None),
+        Err(incomplete) => (Vec::new(), Some(incomplete)),
+    };
+    for event in &events {
         tried.extend(rules.for_event(event).iter().map(|rule| rules.numbered(*rule).name.as_str()));
         alerts.extend(engine.handle(event));
     }
     let expected: BTreeSet<&str> = case.expect.iter().map(String::as_str).collect();
     let got: BTreeSet<&str> = alerts.iter().map(|alert| alert.rule.as_str()).collect();
-    let (reason, hint) = verdict(rules, case, &expected, &got);
+    let (reason, hint) = match incomplete {
+        None => verdict(rules, case, &expected, &got),
+        Some(incomplete) => (incomplete.reason, incomplete.hint),
+    };
     let shown: Vec<&str> = if case.silent.is_empty() && case.expect.is_empty() {
         tried.difference(&got).copied().collect()
     } else {

@@ -1,7 +1,7 @@
 //! Event sources: the kernel, and anything that sends JSON.
 //!
 //! A source is data: a name, and a table of fields with the paths they are read from. `syscall` is the kernel's, whose fields stand in
-//! `fields`; `k8s_audit`, `aws_cloudtrail`, `okta`, `github` and `json` are built in as YAML (`source/*.yaml`) in the form in which a rules file
+//! `fields`; `k8s_audit`, `aws_cloudtrail`, `okta` and `json` are built in as YAML (`source/*.yaml`) in the form in which a rules file
 //! declares others (`- cairn_source: NAME`; `RULES.md`, Sources). A rule is for one source (`source:`), and may use its fields and those
 //! that every source has (`evt.time`, `json.value[/path]`, ...).
 //!
@@ -12,6 +12,7 @@
 
 mod declare;
 mod extract;
+mod intake;
 mod pointer;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use serde_json::Value as Json;
 
 pub(crate) use declare::{KEYS, read as read_declaration};
 use extract::{Extractor, Read};
+pub use intake::{Intake, IntakeError, LineError, Taken};
 use pointer::Pointer;
 
 use crate::compile::TypeSet;
@@ -64,6 +66,8 @@ pub struct SourceField {
     pub kind: &'static str,
     /// What it is.
     pub doc: String,
+    /// Do its documents hold it? If not, checks on it are false.
+    pub supplied: bool,
 }
 
 /// Why bytes are no events of a source.
@@ -110,6 +114,8 @@ pub(crate) struct DocumentField {
     /// An argument that is a key or a path, even where it looks like a number.
     argument_is_text: bool,
     doc: String,
+    /// False for one that no document holds: a rule that uses it is told so.
+    is_supplied: bool,
     pub(crate) extractor: Arc<Extractor>,
 }
 
@@ -137,9 +143,10 @@ const COMMON: [&str; 20] = [
     "evt.outputtime",
 ];
 
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("k8s_audit.yaml", include_str!("source/k8s_audit.yaml")),
     ("aws_cloudtrail.yaml", include_str!("source/aws_cloudtrail.yaml")),
+    ("okta.yaml", include_str!("source/okta.yaml")),
     ("json.yaml", include_str!("source/json.yaml")),
 ];
 
@@ -289,6 +296,7 @@ impl Source {
             name: if field.argument == Takes::Nothing { field.name.clone() } else { format!("{}[]", field.name) },
             kind: field.kind.as_str(),
             doc: field.doc.clone(),
+            supplied: field.is_supplied,
         })
     }
 
@@ -304,7 +312,7 @@ impl Source {
     /// Can the field be read from its events? The name as a rule writes it.
     pub(crate) fn supplies(&self, written: &str) -> bool {
         let name = written.split('[').next().unwrap_or(written);
-        self.fields.contains_key(name) || fields::is_readable(name)
+        self.fields.get(name).map_or_else(|| fields::is_readable(name), |field| field.is_supplied)
     }
 
     /// The types its events have; all for the kernel's.
@@ -330,7 +338,7 @@ impl Source {
                 None => return Err(FieldError::ArgumentNotIndex { name: name(), argument: text.clone() }),
             },
         };
-        let read = Some(fields::Read::Document(Arc::clone(own)));
+        let read = own.is_supplied.then(|| fields::Read::Document(Arc::clone(own)));
         Ok(Resolved { name: field.to_string(), kind: own.kind, argument, read })
     }
 
@@ -418,7 +426,8 @@ impl Source {
 
     fn add(&mut self, name: &str, argument: Takes, doc: &str, extractor: Arc<Extractor>) {
         let (name, doc) = (name.to_owned(), doc.to_owned());
-        let field = DocumentField { name, kind: extractor.kind, argument, argument_is_text: true, doc, extractor };
+        let kind = extractor.kind;
+        let field = DocumentField { name, kind, argument, argument_is_text: true, doc, is_supplied: true, extractor };
         // A source may declare one of these names itself.
         self.fields.entry(field.name.clone()).or_insert_with(|| Arc::new(field));
     }

@@ -150,7 +150,7 @@ fn what_is_wrong_with_a_file() {
       --> cases.yaml:6:33 in case "one"
      6 |     - exec: {exe: /bin/sh, tty: maybe}
        |                                 ^
-    error[CAIRN_REPLAY_CASE]: an event is one of exec, open, fork, exit, call
+    error[CAIRN_REPLAY_CASE]: an event is one of exec, open, fork, exit, call, document, file
       --> cases.yaml:7:7 in case "one"
      7 |     - {exec: /bin/sh, open: /x}
        |       ^

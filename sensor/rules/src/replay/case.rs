@@ -16,6 +16,11 @@ use crate::yaml::{self, Node};
 
 /// Reads replay files. Every problem of all of them is reported, with its place.
 pub fn parse(files: &[RulesFile<'_>]) -> Parsed {
+    parse_with(files, &[])
+}
+
+/// As [`parse`], for cases that name other files: logs with a document on each line.
+pub fn parse_with(files: &[RulesFile<'_>], attachments: &[RulesFile<'_>]) -> Parsed {
     let sources = files.iter().map(|file| Source { path: file.path, text: file.text }).collect();
     let mut reporter = Reporter::new(sources);
     let mut cases = Vec::new();
@@ -31,12 +36,18 @@ pub fn parse(files: &[RulesFile<'_>]) -> Parsed {
             );
             continue;
         }
-        read_file(index, file, &mut cases, &mut reporter);
+        read_file(index, file, attachments, &mut cases, &mut reporter);
     }
     Parsed { cases, problems: reporter.finish().0 }
 }
 
-fn read_file(index: usize, file: &RulesFile<'_>, cases: &mut Vec<Case>, reporter: &mut Reporter<'_>) {
+fn read_file(
+    index: usize,
+    file: &RulesFile<'_>,
+    attachments: &[RulesFile<'_>],
+    cases: &mut Vec<Case>,
+    reporter: &mut Reporter<'_>,
+) {
     let documents = match yaml::parse(file.text) {
         Ok(documents) => documents,
         Err(error) => {
@@ -56,7 +67,7 @@ fn read_file(index: usize, file: &RulesFile<'_>, cases: &mut Vec<Case>, reporter
         };
         for node in nodes {
             let errors_before = reporter.error_count();
-            let case = read_case(node, index, reporter);
+            let case = read_case(node, index, file.path, attachments, reporter);
             let Some((case, name_place)) = case.filter(|_| reporter.error_count() == errors_before) else { continue };
             if let Some(line) = seen.insert(case.name.clone(), case.line) {
                 let message = format!("a case of this name stands on line {line} already");
@@ -67,7 +78,13 @@ fn read_file(index: usize, file: &RulesFile<'_>, cases: &mut Vec<Case>, reporter
     }
 }
 
-fn read_case(node: &Node, file: usize, reporter: &mut Reporter<'_>) -> Option<(Case, Place)> {
+fn read_case(
+    node: &Node,
+    file: usize,
+    path: &str,
+    attachments: &[RulesFile<'_>],
+    reporter: &mut Reporter<'_>,
+) -> Option<(Case, Place)> {
     let Some(pairs) = node.mapping() else {
         let place = Place { file, offset: node.range.start };
         let message = format!("a case is a mapping, not {}", node.kind());
@@ -95,7 +112,7 @@ fn read_case(node: &Node, file: usize, reporter: &mut Reporter<'_>) -> Option<(C
         let message = format!("rule `{both}` is in `expect` and in `silent`");
         reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, message, None);
     }
-    let mut machine = Machine::default();
+    let mut machine = Machine::new(path, attachments);
     match fields.get("events").map(|node| (node, node.sequence())) {
         Some((_, Some(nodes))) if !nodes.is_empty() && nodes.len() <= CASE_EVENTS_MAX => {
             for node in nodes {

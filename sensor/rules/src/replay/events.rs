@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::call;
+use super::{call, document};
 use crate::container::CONTAINER_ID_LEN;
 use crate::event::{
     Capabilities, Event, EventKind, Exec, ExecSyscall, Executable, Exit, FileType, Fork, Open, OpenSyscall, Process,
@@ -11,6 +11,7 @@ use crate::event::{
 use crate::fields::constants::{self, O_CREAT, O_RDWR, O_TRUNC, O_WRONLY};
 use crate::fields::flags;
 use crate::limits::ANCESTRY_MAX;
+use crate::load::RulesFile;
 use crate::load::reader::Fields;
 use crate::problem::Reporter;
 use crate::yaml::{Data, Node};
@@ -56,7 +57,10 @@ const PROCESS_KEYS: [&str; 22] = [
 ];
 
 /// The machine a case describes as it goes.
-pub(super) struct Machine {
+pub(super) struct Machine<'a> {
+    /// The case's file, and the files that its events may name.
+    path: &'a str,
+    attachments: &'a [RulesFile<'a>],
     processes: Vec<(u32, Process)>,
     known: HashMap<u32, Process>,
     events: Vec<Event>,
@@ -64,14 +68,14 @@ pub(super) struct Machine {
     next_pid: u32,
 }
 
-impl Default for Machine {
-    fn default() -> Self {
+impl<'a> Machine<'a> {
+    pub(super) fn new(path: &'a str, attachments: &'a [RulesFile<'a>]) -> Self {
         let (processes, known, events) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { processes, known, events, now_ns: EPOCH_NS, next_pid: FIRST_PID }
+        Self { path, attachments, processes, known, events, now_ns: EPOCH_NS, next_pid: FIRST_PID }
     }
 }
 
-impl Machine {
+impl Machine<'_> {
     pub(super) fn finish(self) -> (Vec<(u32, Process)>, Vec<Event>) {
         (self.processes, self.events)
     }
@@ -87,12 +91,12 @@ impl Machine {
             );
             return;
         };
-        let kinds = ["exec", "open", "fork", "exit", "call"];
-        let known = ["exec", "open", "fork", "exit", "call", "at"];
+        let kinds = ["exec", "open", "fork", "exit", "call", "document", "file"];
+        let known = ["exec", "open", "fork", "exit", "call", "document", "file", "source", "at"];
         let fields = Fields::strict(node, pairs, case.file, case.item.clone(), &known, reporter);
         let given: Vec<&str> = kinds.into_iter().filter(|kind| fields.has(kind)).collect();
         let [kind] = given.as_slice() else {
-            fields.wrong(node, "an event is one of exec, open, fork, exit, call".to_owned(), None, reporter);
+            fields.wrong(node, format!("an event is one of {}", kinds.join(", ")), None, reporter);
             return;
         };
         self.now_ns = match at(&fields, reporter) {
@@ -100,6 +104,18 @@ impl Machine {
             None => self.now_ns + STEP_NS,
         };
         let Some(body) = fields.get(kind) else { return };
+        if matches!(*kind, "document" | "file") {
+            let kinds = document::documents(&fields, body, self.path, self.attachments, reporter);
+            for (number, kind) in (0_u64..).zip(kinds.unwrap_or_default()) {
+                self.now_ns += STEP_NS * u64::from(number > 0);
+                self.events.push(Event { time_ns: self.now_ns, cpu: 0, tid: 0, pid: 0, kind });
+            }
+            return;
+        }
+        if let Some(source) = fields.get("source") {
+            let hint = Some("remove it: the kernel's events have no other source".to_owned());
+            fields.wrong(source, "`source` without `document` or `file`".to_owned(), hint, reporter);
+        }
         // `exec: /bin/sh` and `open: /etc/passwd` for short.
         let short = body.text().map(|text| (text.to_owned(), body));
         let made = match (*kind, short) {

@@ -26,8 +26,9 @@ pub(crate) const KEYS: [&str; 9] =
 const READS: [&str; 9] = ["path", "paths", "cases", "value", "text", "sum", "keys", "query", "holds"];
 /// As [`READS`], what fits no other name.
 const ANY: &str = "any";
-const FIELD_KEYS: [&str; 20] = [
+const FIELD_KEYS: [&str; 21] = [
     "name",
+    "not_supplied",
     "hidden",
     "kind",
     "doc",
@@ -153,11 +154,15 @@ fn field(
     let is_hidden = fields.boolean("hidden", false, reporter);
     let kind = choice(&fields, "kind", &KINDS, Kind::Text, reporter);
     let argument = choice(&fields, "argument", &ARGUMENTS, Argument::None, reporter);
-    let (read, cost) = read_of(&fields, known, true, reporter)?;
+    let is_supplied = !fields.boolean("not_supplied", false, reporter);
+    let (read, cost) =
+        if is_supplied { read_of(&fields, known, true, reporter)? } else { (Read::Paths(Box::default()), 0) };
     let each = fields.get("each").and_then(|node| pointer(node, &fields, reporter));
     let edit = edit(&fields, reporter);
     let default = fields.scalar("default", reporter).map(|scalar| scalar.value.into());
-    check_shape(&fields, &read, kind, argument, each.as_ref(), reporter);
+    if is_supplied {
+        check_shape(&fields, &read, kind, argument, each.as_ref(), reporter);
+    }
     if cost > SOURCE_COST_MAX {
         let message =
             format!("reading `{}` takes {cost} steps with what it refers to, more than {SOURCE_COST_MAX}", name.value);
@@ -174,7 +179,7 @@ fn field(
         Argument::Index => (Takes::Optional, false),
         Argument::Key => (Takes::Required, true),
     };
-    let field = DocumentField { name: name.value, kind, argument, argument_is_text, doc, extractor };
+    let field = DocumentField { name: name.value, kind, argument, argument_is_text, doc, is_supplied, extractor };
     Some((!is_hidden).then_some(field))
 }
 

@@ -25,7 +25,7 @@ fn check(source: &str, body: &Json, fields: &[(&str, &str)]) {
 #[test]
 fn built_in_sources_are_right() {
     let names: Vec<&str> = Sources::built_in().iter().map(Source::name).collect();
-    assert_eq!(names, ["syscall", "k8s_audit", "aws_cloudtrail", "json"]);
+    assert_eq!(names, ["syscall", "k8s_audit", "aws_cloudtrail", "okta", "json"]);
     for source in Sources::built_in().iter() {
         assert!(!source.doc().is_empty());
         for field in source.fields() {
@@ -316,4 +316,16 @@ proptest! {
     fn no_text_is_a_time_that_panics(text in ".{0,40}", like in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.]?[0-9]{0,12}[Z+-]?[0-9:]{0,6}") {
         let _ = (time::rfc3339(&text), time::rfc3339(&like));
     }
+}
+
+#[test]
+fn texts_put_together_are_bounded() {
+    use crate::limits::SOURCE_TEXT_BYTES_MAX;
+    // `s3://`, a bucket of one byte, a slash.
+    let uri = |bytes: usize| {
+        let key = "k".repeat(bytes - 7);
+        shown("aws_cloudtrail", &json!({"requestParameters": {"bucketName": "b", "key": key}}), "s3.uri")
+    };
+    assert_eq!(uri(SOURCE_TEXT_BYTES_MAX).len(), SOURCE_TEXT_BYTES_MAX);
+    assert_eq!(uri(SOURCE_TEXT_BYTES_MAX + 1), "<NA>");
 }
