@@ -42,9 +42,9 @@ impl Policy {
         // A tree that is too large is not parsed.
         Problems::check(std::mem::take(&mut problems))?;
         let mut warnings = Vec::new();
-        let config = load_config(files, &mut problems);
-        let guardrails = load_guardrails(files, &mut problems);
         let rules = load_rules(files, &mut problems, &mut warnings);
+        let config = load_config(files, &rules, &mut problems);
+        let guardrails = load_guardrails(files, &mut problems);
         let responses = load_responses(files, &rules, &mut problems);
         let cases = load_cases(files, &mut problems);
         carried(files, &mut problems, &mut warnings);
@@ -95,7 +95,7 @@ struct RingPlaces {
     name: Spanned<String>,
 }
 
-fn load_config(files: &PolicyTree, problems: &mut Vec<Problem>) -> Option<PolicyConfig> {
+fn load_config(files: &PolicyTree, rules: &RuleSet, problems: &mut Vec<Problem>) -> Option<PolicyConfig> {
     let Some(bytes) = files.get(CONFIG_PATH) else {
         problems.push(
             Problem::of_file(CONFIG_PATH, "the policy repo has no cairn.yaml at its root")
@@ -110,7 +110,7 @@ fn load_config(files: &PolicyTree, problems: &mut Vec<Problem>) -> Option<Policy
         problems.push(Problem::at(CONFIG_PATH, yaml::place(&places.version), reason));
     }
     problems.extend(ring_problems(&config, &places));
-    problems.extend(privacy_problems(&places.privacy));
+    problems.extend(privacy_problems(&places.privacy, rules));
     Some(config)
 }
 
@@ -147,12 +147,14 @@ fn ring_problems(config: &PolicyConfig, places: &ConfigPlaces) -> Vec<Problem> {
 }
 
 /// A misspelt field would leave nodes in the clear.
-fn privacy_problems(places: &PrivacyPlaces) -> Vec<Problem> {
+fn privacy_problems(places: &PrivacyPlaces, rules: &RuleSet) -> Vec<Problem> {
     if places.personal_fields.is_empty() {
         return Vec::new();
     }
     let base = |name: &str| name.split('[').next().unwrap_or_default().to_owned();
-    let known: BTreeSet<String> = cairn_rules::field_documentation().iter().map(|field| base(&field.name)).collect();
+    let mut known: BTreeSet<String> =
+        cairn_rules::field_documentation().iter().map(|field| base(&field.name)).collect();
+    known.extend(rules.sources().iter().flat_map(|source| source.fields()).map(|field| base(&field.name)));
     let unknown = places.personal_fields.iter().filter(|field| !known.contains(&base(&field.value)));
     unknown
         .map(|field| {
@@ -218,7 +220,14 @@ fn load_cases(files: &PolicyTree, problems: &mut Vec<Problem>) -> Vec<Case> {
             Err(problem) => problems.push(problem),
         }
     }
-    let parsed = replay::parse(&texts);
+    let mut logs = Vec::new();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(CASES_FOLDER) && path.ends_with(".jsonl")) {
+        match yaml::text(path, bytes) {
+            Ok(text) => logs.push(RulesFile { path, text }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let parsed = replay::parse_with(&texts, &logs);
     problems.extend(parsed.problems.iter().map(Problem::from));
     parsed.cases
 }

@@ -173,6 +173,36 @@ fn detections_are_read_in_the_order_of_their_names() {
 }
 
 #[test]
+fn rules_for_a_source_that_the_policy_declares_are_tested_on_its_log() {
+    let source = "\
+- cairn_source: door
+  time: /at
+  fields:
+    - {name: door.who, path: /badge/name, personal: true}
+- rule: Door at night
+  desc: d
+  condition: door.who = eve
+  output: '%door.who'
+  priority: NOTICE
+  source: door
+";
+    let case = "- name: eve\n  events: [{source: door, file: log/door.jsonl}]\n  expect: [Door at night]\n\
+        - name: bob\n  events: [{source: door, document: {badge: {name: bob}}}]\n  expect: []\n";
+    let config = format!("{CONFIG}privacy:\n  personal_fields: [door.who, ka.verb]\n");
+    let log = "{\"badge\": {\"name\": \"bob\"}}\n{\"badge\": {\"name\": \"eve\"}}\n";
+    let files = [
+        ("cairn.yaml", config.as_str()),
+        ("detections/door.yaml", source),
+        ("detections/tests/door.yaml", case),
+        ("detections/tests/log/door.jsonl", log),
+    ];
+    let policy = Policy::load(&tree(&files)).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(policy.test().accepted(), "{}", policy.test());
+    let missing = problem("detections/tests/door.yaml", &case.replace("door.jsonl", "doors.jsonl"));
+    assert!(missing.contains("there is no file `detections/tests/log/doors.jsonl`"), "{missing}");
+}
+
+#[test]
 fn text_that_is_no_text_and_files_too_large_are_refused() {
     let mut files = tree(&[]);
     files.insert("guardrails/a.rego".into(), b"package a\n\xff".to_vec());

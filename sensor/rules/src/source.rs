@@ -68,6 +68,8 @@ pub struct SourceField {
     pub doc: String,
     /// Do its documents hold it? If not, checks on it are false.
     pub supplied: bool,
+    /// Does it tell who a person is? Whoever records an alert hides its value.
+    pub personal: bool,
 }
 
 /// Why bytes are no events of a source.
@@ -116,6 +118,7 @@ pub(crate) struct DocumentField {
     doc: String,
     /// False for one that no document holds: a rule that uses it is told so.
     is_supplied: bool,
+    is_personal: bool,
     pub(crate) extractor: Arc<Extractor>,
 }
 
@@ -297,7 +300,26 @@ impl Source {
             kind: field.kind.as_str(),
             doc: field.doc.clone(),
             supplied: field.is_supplied,
+            personal: field.is_personal,
         })
+    }
+
+    /// Does the field tell who a person is, as a rule writes it? Besides the fields that are declared so, `json.value` where it leads to
+    /// what one of them shows, or to what holds that, and what shows the document whole or in short.
+    ///
+    /// The kernel's fields are not told here: which of them are personal is the record's affair.
+    #[must_use]
+    pub fn is_personal(&self, written: &str) -> bool {
+        let (name, argument) = written.split_once('[').unwrap_or((written, ""));
+        let path = argument.strip_suffix(']').unwrap_or(argument);
+        match name {
+            "json.value" | "jevt.value" => {
+                let personal = self.fields.values().filter(|field| field.is_personal);
+                personal.flat_map(|field| field.extractor.pointers()).any(|pointer| pointer.overlaps(path))
+            }
+            "json.obj" | "jevt.obj" | "evt.plugininfo" => true,
+            _ => self.fields.get(name).is_some_and(|field| field.is_personal),
+        }
     }
 
     /// Does a rule for this source know the field? Without its argument in `[]`.
@@ -427,7 +449,16 @@ impl Source {
     fn add(&mut self, name: &str, argument: Takes, doc: &str, extractor: Arc<Extractor>) {
         let (name, doc) = (name.to_owned(), doc.to_owned());
         let kind = extractor.kind;
-        let field = DocumentField { name, kind, argument, argument_is_text: true, doc, is_supplied: true, extractor };
+        let field = DocumentField {
+            name,
+            kind,
+            argument,
+            argument_is_text: true,
+            doc,
+            is_supplied: true,
+            is_personal: false,
+            extractor,
+        };
         // A source may declare one of these names itself.
         self.fields.entry(field.name.clone()).or_insert_with(|| Arc::new(field));
     }

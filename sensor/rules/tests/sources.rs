@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use cairn_rules::event::Event;
 use cairn_rules::problem::render;
 use cairn_rules::source::Intake;
-use cairn_rules::{Code, Loaded, RuleSet, RulesFile, load, replay};
+use cairn_rules::{Code, Engine, Evaluator, Limits, Loaded, RuleSet, RulesFile, Sources, load, replay};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 const K8S: &str = include_str!("sources/k8s_audit.yaml");
 const CLOUD: &str = include_str!("sources/aws_cloudtrail.yaml");
@@ -459,7 +462,7 @@ fn declarations_are_bounded() {
     };
     assert!(one(&pieces(SOURCE_PARTS_MAX)).is_ok());
     assert!(is_limited(&pieces(SOURCE_PARTS_MAX + 1)));
-    let built_in = cairn_rules::Sources::built_in().iter().count();
+    let built_in = Sources::built_in().iter().count();
     let sources =
         |count: usize| (built_in..count).map(|number| format!("- cairn_source: s{number}\n")).collect::<String>();
     assert!(one(&sources(SOURCES_MAX)).is_ok());
@@ -506,7 +509,7 @@ fn a_body_that_is_none_is_refused_whole() {
 
 #[test]
 fn logs_are_lines_or_one_body() {
-    let source = cairn_rules::Sources::built_in().get("aws_cloudtrail").unwrap();
+    let source = Sources::built_in().get("aws_cloudtrail").unwrap();
     let read = |log: &str| -> Vec<String> {
         let events = source.read_log(log.as_bytes(), 7);
         events.map(|event| event.map_or_else(|error| error.to_string(), |event| event.time_ns.to_string())).collect()
@@ -519,4 +522,90 @@ fn logs_are_lines_or_one_body() {
     );
     assert_eq!(read("nonsense\n{}"), ["line 1", "7"]);
     assert!(read("").is_empty());
+}
+
+const LANGUAGE: &str = include_str!("../RULES.md");
+
+#[test]
+fn the_documented_source_works() {
+    let fence = "```yaml source\n";
+    let start = LANGUAGE.find(fence).expect("the block is there") + fence.len();
+    let text = &LANGUAGE[start..start + LANGUAGE[start..].find("```").expect("the block ends")];
+    let body = r#"{"@timestamp": 1767323045000, "action": "repo.access", "actor": "eve", "repo": "acme/secret", "public_repo": true,
+        "teams": [{"name": "core"}]}"#;
+    assert_eq!(
+        alerts(text, "github_audit", body),
+        ["Repository made public (actor=eve repository=acme/secret teams=(core))"]
+    );
+    assert!(alerts(text, "github_audit", &body.replace("core", "open-source")).is_empty());
+    let rules = rules(text);
+    let source = rules.sources().get("github_audit").unwrap();
+    assert!(
+        source.is_personal("gh.actor") && source.is_personal("json.value[/user]") && !source.is_personal("gh.repo")
+    );
+}
+
+/// Events of the built-in sources with parts that the rules of the tests look at.
+fn event() -> impl Strategy<Value = (usize, Value)> {
+    let text = |texts: &[&str]| prop::sample::select(texts.iter().map(|text| json!(text)).collect::<Vec<_>>());
+    let stage = text(&["ResponseComplete", "ResponseStarted", "RequestReceived"]);
+    let verb = text(&["create", "get", "update"]);
+    let resource = text(&["pods", "secrets", "configmaps", "clusterroles", "clusterrolebindings"]);
+    let subresource = prop_oneof![Just(Value::Null), text(&["exec", "log"])];
+    let user = text(&["eve", "system:anonymous", "system:node:a"]);
+    let privileged = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from)];
+    let image = text(&["docker.io/calico/node:1", "nginx", "registry:5000/infra/agent"]);
+    let containers = prop::collection::vec(
+        (image, privileged)
+            .prop_map(|(image, privileged)| json!({"image": image, "securityContext": {"privileged": privileged}})),
+        0..3,
+    );
+    let path = text(&["/etc", "/tmp", "/"]).prop_map(|path| json!([{"hostPath": {"path": path}}]));
+    let code = prop::sample::select(vec![json!(200), json!(403), json!("201"), Value::Null]);
+    let audit = (stage, verb, resource, subresource, user, containers, path, code).prop_map(
+        |(stage, verb, resource, subresource, user, containers, volumes, code)| {
+            let role = if verb == "create" { "cluster-admin" } else { "view" };
+            json!({
+                "stage": stage, "verb": verb, "user": {"username": user}, "responseStatus": {"code": code},
+                "objectRef": {"resource": resource, "subresource": subresource, "name": "n"},
+                "annotations": {"authorization.k8s.io/decision": "allow"}, "requestURI": "/healthz?a=b",
+                "requestObject": {"spec": {"containers": containers, "volumes": volumes}, "roleRef": {"name": role},
+                    "rules": [{"verbs": ["get", "*"]}], "data": {"password": "x"}},
+            })
+        },
+    );
+    let name = text(&["ConsoleLogin", "StopLogging", "GetObject", "PutBucketPublicAccessBlock", "DeleteTrail"]);
+    let error = prop_oneof![Just(Value::Null), text(&["AccessDenied"])];
+    let kind = text(&["IAMUser", "AssumedRole", "Root"]);
+    let bytes = prop::sample::select(vec![json!(734_003_200.0), json!(1), Value::Null]);
+    let cloud = (name, error, kind, bytes, any::<bool>()).prop_map(|(name, error, kind, bytes, blocked)| {
+        json!({
+            "eventName": name, "errorCode": error, "userIdentity": {"type": kind, "userName": "alice"}, "eventSource": "s3.amazonaws.com",
+            "responseElements": {"ConsoleLogin": "Success"},
+            "additionalEventData": {"MFAUsed": "No", "bytesTransferredOut": bytes},
+            "requestParameters": {"bucketName": "customers", "key": "k", "publicAccessBlock": "",
+                "PublicAccessBlockConfiguration": {"BlockPublicAcls": blocked}},
+        })
+    });
+    prop_oneof![audit.prop_map(|body| (0, body)), cloud.prop_map(|body| (1, body))]
+}
+
+proptest! {
+    #[test]
+    fn both_evaluators_say_the_same_of_documents(bodies in prop::collection::vec(event(), 1..8)) {
+        let rules = rules(&format!("{K8S}{CLOUD}"));
+        let events: Vec<Event> = bodies
+            .into_iter()
+            .flat_map(|(place, body)| {
+                let source = Sources::built_in().get(["k8s_audit", "aws_cloudtrail"][place]).expect("a source");
+                source.events(body, 7).expect("an object")
+            })
+            .collect();
+        let run = |evaluator: Evaluator| -> Vec<_> {
+            let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+            engine.set_evaluator(evaluator);
+            events.iter().flat_map(|event| engine.handle(event)).collect()
+        };
+        prop_assert_eq!(run(Evaluator::Compiled), run(Evaluator::Plain));
+    }
 }

@@ -26,7 +26,8 @@ pub(crate) const KEYS: [&str; 9] =
 const READS: [&str; 9] = ["path", "paths", "cases", "value", "text", "sum", "keys", "query", "holds"];
 /// As [`READS`], what fits no other name.
 const ANY: &str = "any";
-const FIELD_KEYS: [&str; 21] = [
+pub(super) const FIELD_KEYS: [&str; 22] = [
+    "personal",
     "name",
     "not_supplied",
     "hidden",
@@ -49,9 +50,9 @@ const FIELD_KEYS: [&str; 21] = [
     "holds",
     "any",
 ];
-const CASE_KEYS: [&str; 11] =
+pub(super) const CASE_KEYS: [&str; 11] =
     ["when", "path", "paths", "value", "text", "sum", "keys", "query", "holds", "any", "except"];
-const WHEN_KEYS: [&str; 4] = ["path", "in", "prefix", "present"];
+pub(super) const WHEN_KEYS: [&str; 4] = ["path", "in", "prefix", "present"];
 
 /// The fields declared so far, with what reading each costs.
 struct Known {
@@ -152,6 +153,7 @@ fn field(
         );
     }
     let is_hidden = fields.boolean("hidden", false, reporter);
+    let is_personal = fields.boolean("personal", false, reporter);
     let kind = choice(&fields, "kind", &KINDS, Kind::Text, reporter);
     let argument = choice(&fields, "argument", &ARGUMENTS, Argument::None, reporter);
     let is_supplied = !fields.boolean("not_supplied", false, reporter);
@@ -179,7 +181,8 @@ fn field(
         Argument::Index => (Takes::Optional, false),
         Argument::Key => (Takes::Required, true),
     };
-    let field = DocumentField { name: name.value, kind, argument, argument_is_text, doc, is_supplied, extractor };
+    let name = name.value;
+    let field = DocumentField { name, kind, argument, argument_is_text, doc, is_supplied, is_personal, extractor };
     Some((!is_hidden).then_some(field))
 }
 

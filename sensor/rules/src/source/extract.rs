@@ -132,6 +132,15 @@ impl Extractor {
         }
     }
 
+    /// The paths it reads by themselves: not those of a text's pieces.
+    pub(super) fn pointers(&self) -> Vec<&Pointer> {
+        let mut pointers: Vec<&Pointer> = self.each.iter().collect();
+        if self.each.is_none() {
+            self.read.pointers(&mut pointers);
+        }
+        pointers
+    }
+
     fn number(&self, input: Input<'_>) -> Option<i128> {
         if let (Read::Sum(pointers), None) = (&self.read, &self.each) {
             let found: Vec<i128> =
@@ -178,6 +187,16 @@ impl Extractor {
 }
 
 impl Read {
+    fn pointers<'r>(&'r self, into: &mut Vec<&'r Pointer>) {
+        match self {
+            Self::Paths(pointers) | Self::Sum(pointers) => into.extend(&**pointers),
+            Self::Cases(cases) => cases.iter().for_each(|case| case.read.pointers(into)),
+            Self::Keys { at, .. } => into.push(at),
+            Self::Query(pointer) | Self::Holds(pointer) | Self::Any(pointer) => into.push(pointer),
+            Self::Constant(_) | Self::Text(_) | Self::Argument | Self::Whole | Self::Line | Self::Time => {}
+        }
+    }
+
     fn texts<'a>(&'a self, input: Input<'a>, index: Option<usize>, only_first: bool, out: &mut Vec<Cow<'a, [u8]>>) {
         let before = out.len();
         match self {

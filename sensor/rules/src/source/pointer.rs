@@ -75,6 +75,15 @@ impl Pointer {
         found
     }
 
+    /// Can a path written as an argument lead to a value of this one, into it, or to what holds it?
+    pub(crate) fn overlaps(&self, path: &str) -> bool {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        path.split('/').zip(&*self.steps).all(|(key, step)| match step {
+            Step::Key(own) => **own == *unescape(key),
+            Step::Each | Step::Where(..) => true,
+        })
+    }
+
     /// The first value it leads to.
     pub(crate) fn first<'a>(&self, base: &'a Value, root: &'a Value) -> Option<&'a Value> {
         if self.is_many() {
@@ -192,6 +201,20 @@ mod tests {
         assert_eq!(lookup(&document, "/a/0/b~01"), Some(&json!(true)));
         assert_eq!(lookup(&document, "/a/-1"), None);
         assert_eq!(lookup(&document, ""), None);
+    }
+
+    #[test]
+    fn paths_overlap_where_one_leads_into_the_other() {
+        let name = Pointer::parse("/user/groups/*/name").unwrap();
+        for (path, expected) in [
+            ("/user", true),
+            ("user/groups/0", true),
+            ("/user/groups/7/name/x", true),
+            ("/user/name", false),
+            ("/users", false),
+        ] {
+            assert_eq!(name.overlaps(path), expected, "{path}");
+        }
     }
 
     #[test]

@@ -193,6 +193,30 @@ fn cloud_trails_are_read() {
 }
 
 #[test]
+fn who_a_person_is_can_be_told() {
+    for (source, field, expected) in [
+        ("k8s_audit", "ka.user.name", true),
+        ("k8s_audit", "ka.verb", false),
+        ("k8s_audit", "ka.sourceips[0]", true),
+        ("k8s_audit", "jevt.value[/user/username]", true),
+        ("k8s_audit", "json.value[/user]", true),
+        ("k8s_audit", "json.value[/sourceIPs/0]", true),
+        ("k8s_audit", "json.value[/stage]", false),
+        ("k8s_audit", "json.obj", true),
+        ("aws_cloudtrail", "ct.user", true),
+        ("aws_cloudtrail", "json.value[/userIdentity/sessionContext]", true),
+        ("aws_cloudtrail", "json.value[/responseElements/ConsoleLogin]", true),
+        ("aws_cloudtrail", "json.value[/eventName]", false),
+        ("aws_cloudtrail", "evt.plugininfo", true),
+        ("okta", "json.value[/target/0/displayName]", true),
+        ("okta", "evt.time", false),
+        ("json", "json.value[/user]", false),
+    ] {
+        assert_eq!(SOURCES.get(source).unwrap().is_personal(field), expected, "{source} {field}");
+    }
+}
+
+#[test]
 fn a_body_is_one_event_or_several() {
     let source = SOURCES.get("k8s_audit").unwrap();
     let times = |body: &str| -> Vec<u64> {
@@ -328,4 +352,17 @@ fn texts_put_together_are_bounded() {
     };
     assert_eq!(uri(SOURCE_TEXT_BYTES_MAX).len(), SOURCE_TEXT_BYTES_MAX);
     assert_eq!(uri(SOURCE_TEXT_BYTES_MAX + 1), "<NA>");
+}
+
+#[test]
+fn every_key_of_a_declaration_is_documented() {
+    let language = include_str!("../../RULES.md");
+    let keys = KEYS.iter().chain(&declare::FIELD_KEYS).chain(&declare::CASE_KEYS).chain(&declare::WHEN_KEYS);
+    for key in keys {
+        let is_there = [format!("`{key}`"), format!("`{key}:"), format!("{{{key}: "), format!(", {key}: ")];
+        assert!(is_there.iter().any(|written| language.contains(written)), "{key}");
+    }
+    for source in SOURCES.iter() {
+        assert!(language.contains(&format!("| `{}` |", source.name())), "{}", source.name());
+    }
 }
