@@ -224,21 +224,27 @@ impl Engine {
     /// Takes one event in and tries every rule its type concerns, in the order they are defined.
     pub fn handle(&mut self, event: &Event) -> Vec<Alert> {
         self.events += 1;
-        // An exec changes the process before rules look at it; the copy serves when the table is full.
+        // What a call changes about its process is so before rules look at it, as with Falco; of an exec the copy serves when the
+        // table is full.
         let executed = match &event.kind {
             EventKind::Exec(exec) => Some(self.table.exec(event.pid, exec.process.clone(), event.time_ns)),
+            EventKind::Call(call) => {
+                if let Some(change) = &call.change {
+                    // A process can be seen before the call that made it has returned to its parent.
+                    if let Some(made) = &change.made {
+                        self.table.fork(made.by, &made.fork, event.time_ns);
+                    }
+                    self.table.change(event.pid, change);
+                }
+                None
+            }
             _ => None,
         };
         let alerts = self.try_rules(event, executed.as_ref());
         match &event.kind {
             EventKind::Fork(fork) => self.table.fork(event.pid, fork, event.time_ns),
             EventKind::Exit(_) => self.table.exit(event.pid, event.time_ns),
-            EventKind::Call(call) => {
-                if let Some(change) = &call.change {
-                    self.table.change(event.pid, change);
-                }
-            }
-            EventKind::Exec(_) | EventKind::Open(_) | EventKind::Document(_) => {}
+            EventKind::Call(_) | EventKind::Exec(_) | EventKind::Open(_) | EventKind::Document(_) => {}
         }
         alerts
     }

@@ -14,7 +14,7 @@ mod types;
 use serde::{Deserialize, Serialize};
 
 pub use crate::text::Text;
-pub use call::{Address, Call, Change, Descriptor, DescriptorKind, Param, Socket};
+pub use call::{Address, Call, Change, Descriptor, DescriptorKind, Made, Param, Socket};
 pub use document::Document;
 pub use process::{Capabilities, Executable, Process};
 pub use types::{EventType, ParamDoc};
@@ -61,6 +61,9 @@ pub struct Exec {
     pub syscall: ExecSyscall,
     /// The process after it.
     pub process: Process,
+    /// What else the source says of the call, by parameter name: see [`Call::params`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<(String, Param)>,
 }
 
 /// The two calls that run a program.
@@ -87,6 +90,34 @@ pub struct Fork {
     /// The child's parent if it is not the caller (`CLONE_PARENT`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child_ppid: Option<u32>,
+    /// Which call it was: `evt.type`.
+    #[serde(default, skip_serializing_if = "ForkSyscall::is_clone")]
+    pub syscall: ForkSyscall,
+    /// The call's flags in Falco's numbering (`clone_flags`), if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<u32>,
+}
+
+/// The calls that make a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForkSyscall {
+    /// `clone`; also what a source that cannot tell them apart says, as Falco does.
+    #[default]
+    Clone,
+    /// `clone3`
+    Clone3,
+    /// `fork`
+    Fork,
+    /// `vfork`
+    Vfork,
+}
+
+impl ForkSyscall {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands on a reference")]
+    fn is_clone(&self) -> bool {
+        *self == ForkSyscall::Clone
+    }
 }
 
 /// A process ended.
@@ -121,6 +152,9 @@ pub struct Open {
     /// What kind of file it is, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_type: Option<FileType>,
+    /// What else the source says of the call, by parameter name: see [`Call::params`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<(String, Param)>,
 }
 
 /// The calls that open a file.
@@ -164,8 +198,12 @@ impl Event {
                 ExecSyscall::Execve => EventType::EXECVE,
                 ExecSyscall::Execveat => EventType::EXECVEAT,
             },
-            // The tracepoint does not say which of clone, clone3, fork, vfork it was; Falco calls them all clone there.
-            EventKind::Fork(_) => EventType::CLONE,
+            EventKind::Fork(fork) => match fork.syscall {
+                ForkSyscall::Clone => EventType::CLONE,
+                ForkSyscall::Clone3 => EventType::CLONE3,
+                ForkSyscall::Fork => EventType::FORK,
+                ForkSyscall::Vfork => EventType::VFORK,
+            },
             EventKind::Exit(_) => EventType::PROCEXIT,
             EventKind::Open(open) => match open.syscall {
                 OpenSyscall::Open => EventType::OPEN,
@@ -182,6 +220,18 @@ impl Event {
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         self.event_type().name()
+    }
+
+    /// A parameter that its source gave by name.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&Param> {
+        let params = match &self.kind {
+            EventKind::Call(call) => &call.params,
+            EventKind::Exec(exec) => &exec.params,
+            EventKind::Open(open) => &open.params,
+            EventKind::Fork(_) | EventKind::Exit(_) | EventKind::Document(_) => return None,
+        };
+        params.iter().find(|(own, _)| own == name).map(|(_, param)| param)
     }
 
     /// The source it comes from, as rules name it: `syscall`, or the document's.

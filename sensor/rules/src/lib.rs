@@ -3,6 +3,7 @@
 //! - [`load`] reads rules files and says everything that is wrong with them ([`Problem`]: file, line, column, remedy). What it makes
 //!   is a [`RuleSet`].
 //! - [`Engine`] takes [`event::Event`]s, keeps the process table, and gives [`Alert`]s. [`Engine::replace_rules`] swaps the rules under it.
+//! - [`capture`] reads recorded events, Cairn's and Falco's, and writes Cairn's (`CAPTURE.md`).
 //! - [`replay`] runs cases written by hand through the same engine (`REPLAY.md`).
 //! - [`explain()`] tells what a condition means.
 //!
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod alert;
+pub mod capture;
 mod compile;
 mod condition;
 pub mod container;

@@ -132,7 +132,7 @@ fn exec(bytes: &[u8], context: &Context) -> Result<EventKind, DecodeError> {
         Some(Syscall::Execveat) => ExecSyscall::Execveat,
         _ => ExecSyscall::Execve,
     };
-    Ok(EventKind::Exec(Box::new(Exec { syscall, process })))
+    Ok(EventKind::Exec(Box::new(Exec { syscall, process, ..Exec::default() })))
 }
 
 fn fork(bytes: &[u8]) -> Result<EventKind, DecodeError> {
@@ -143,6 +143,7 @@ fn fork(bytes: &[u8]) -> Result<EventKind, DecodeError> {
         child_start_ns: start_identity(raw.child_start_ns),
         child_vpid: (raw.child_level > 0).then_some(raw.child_vpid),
         child_ppid: (raw.child_ppid != raw.header.pid).then_some(raw.child_ppid),
+        ..Fork::default()
     }))
 }
 
@@ -178,6 +179,7 @@ fn open(bytes: &[u8]) -> Result<EventKind, DecodeError> {
         mode: raw.mode,
         result: raw.result,
         file_type: file_type(raw.inode_mode),
+        ..Open::default()
     })))
 }
 

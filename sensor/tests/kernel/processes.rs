@@ -66,6 +66,7 @@ fn ancestry_forks_and_exits_in_order() {
         child_start_ns: exec.process.start_ns,
         child_vpid: exec.process.vpid,
         child_ppid: None,
+        ..Fork::default()
     };
     assert_eq!(fork.1, expected, "the child's identity is the one it executes under");
 

@@ -194,7 +194,9 @@ impl ProcessTable {
         let Some(tracked) = self.processes.get_mut(&Key { pid, start_ns }) else { return };
         let mut process = tracked.image.process.clone();
         change.apply(&mut process);
-        tracked.image = Arc::new(Image::new(process));
+        if process != tracked.image.process {
+            tracked.image = Arc::new(Image::new(process));
+        }
     }
 
     pub(crate) fn exit(&mut self, pid: u32, now_ns: u64) {

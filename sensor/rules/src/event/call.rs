@@ -45,6 +45,9 @@ impl Call {
 }
 
 /// A parameter's value. How it is shown depends on its type in the event's table: bits of a flag set by their names, a mode by its bits.
+///
+/// Bits and enumerations have the numbers that Falco gives them (`PPM_*`), not the kernel's: a source translates. Addresses are
+/// texts, `10.0.0.1:80` and `10.0.0.1:40000->10.0.0.2:80`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Param {
@@ -193,8 +196,19 @@ pub struct Change {
     pub comm: Option<Text>,
     /// What it may do.
     pub capabilities: Option<Capabilities>,
-    /// The container it is in now.
+    /// The container it is in now; empty for the host.
     pub container: Option<Text>,
+    /// The process that does this was made just now, and nothing said so before: by whom, and how.
+    pub made: Option<Box<Made>>,
+}
+
+/// A process whose first event is this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The process that made it.
+    pub by: u32,
+    /// What would have been said of it.
+    pub fork: super::Fork,
 }
 
 impl Change {
@@ -218,7 +232,7 @@ impl Change {
             process.comm = comm.clone();
         }
         if let Some(container) = &self.container {
-            process.container = Some(container.clone());
+            process.container = Some(container.clone()).filter(|container| !container.is_empty());
         }
     }
 }

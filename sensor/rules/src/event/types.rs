@@ -128,6 +128,9 @@ impl EventType {
     pub(crate) const EXECVE: EventType = EventType(55);
     pub(crate) const EXECVEAT: EventType = EventType(56);
     pub(crate) const CLONE: EventType = EventType(30);
+    pub(crate) const CLONE3: EventType = EventType(31);
+    pub(crate) const FORK: EventType = EventType(78);
+    pub(crate) const VFORK: EventType = EventType(426);
     pub(crate) const PROCEXIT: EventType = EventType(254);
     pub(crate) const OPEN: EventType = EventType(221);
     pub(crate) const OPENAT: EventType = EventType(224);
@@ -137,10 +140,13 @@ impl EventType {
 }
 
 #[cfg(test)]
-const CONSTANTS: [(EventType, &str); 9] = [
+const CONSTANTS: [(EventType, &str); 12] = [
     (EventType::EXECVE, "execve"),
     (EventType::EXECVEAT, "execveat"),
     (EventType::CLONE, "clone"),
+    (EventType::CLONE3, "clone3"),
+    (EventType::FORK, "fork"),
+    (EventType::VFORK, "vfork"),
     (EventType::PROCEXIT, "procexit"),
     (EventType::OPEN, "open"),
     (EventType::OPENAT, "openat"),

@@ -125,7 +125,7 @@ fn given<'a>(context: &Context<'a>, name: &str) -> Option<Given<'a>> {
             "name" => Some(Path { raw: open.nameraw.as_bytes(), resolved: open.name.as_bytes() }),
             "flags" => Some(OpenFlags(open.flags)),
             "mode" => Some(Unsigned(open.mode.into())),
-            _ => None,
+            name => context.event.param(name).map(Given::from),
         },
         EventKind::Exec(exec) => {
             let process = &exec.process;
@@ -156,11 +156,12 @@ fn given<'a>(context: &Context<'a>, name: &str) -> Option<Given<'a>> {
                 "exe_ino_mtime" => executable.map(|it| Unsigned(it.mtime_ns)),
                 "trusted_exepath" => Some(Text(process.exepath.as_bytes())),
                 // As called: what the program was given as path is its first argument more often than not, so not guessed.
-                _ => None,
+                name => context.event.param(name).map(Given::from),
             }
         }
         EventKind::Fork(fork) => match name {
             "res" => Some(Signed(fork.child_pid.into())),
+            "flags" => fork.flags.map(|flags| Unsigned(flags.into())),
             _ => None,
         },
         EventKind::Exit(exit) => match name {

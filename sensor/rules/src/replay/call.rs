@@ -192,7 +192,6 @@ fn change(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Change {
         sid: number(fields, "sid", reporter),
         pgid: number(fields, "pgid", reporter),
         comm: text("name", reporter),
-        capabilities: None,
-        container: None,
+        ..Change::default()
     }
 }

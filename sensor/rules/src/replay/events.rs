@@ -154,7 +154,7 @@ impl Machine<'_> {
 
     fn exec(&mut self, pid: u32, process: Process, syscall: ExecSyscall) -> (u32, EventKind) {
         self.known.insert(pid, process.clone());
-        (pid, EventKind::Exec(Box::new(Exec { syscall, process })))
+        (pid, EventKind::Exec(Box::new(Exec { syscall, process, ..Exec::default() })))
     }
 
     fn open_event(&mut self, body: &Node, case: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<(u32, EventKind)> {
@@ -190,6 +190,7 @@ impl Machine<'_> {
             mode: keys.mode,
             result: keys.result,
             file_type: keys.file_type,
+            ..Open::default()
         };
         Some((pid, EventKind::Open(Box::new(open))))
     }

@@ -129,10 +129,10 @@ fn forks_and_exits() {
         child_vpid: 1,
         child_level: 1,
     };
-    let expected = Fork { child_pid: 50, child_start_ns: 30_000_000, child_vpid: Some(1), child_ppid: None };
+    let expected = Fork { child_pid: 50, child_start_ns: 30_000_000, child_vpid: Some(1), ..Fork::default() };
     assert_eq!(decode(bytes_of(&fork), &context()).unwrap().kind, EventKind::Fork(expected));
     let adopted = abi::Fork { child_ppid: 1, child_level: 0, ..fork };
-    let expected = Fork { child_pid: 50, child_start_ns: 30_000_000, child_vpid: None, child_ppid: Some(1) };
+    let expected = Fork { child_pid: 50, child_start_ns: 30_000_000, child_ppid: Some(1), ..Fork::default() };
     assert_eq!(decode(bytes_of(&adopted), &context()).unwrap().kind, EventKind::Fork(expected));
 
     let exit = |status| {
