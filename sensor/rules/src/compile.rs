@@ -3,6 +3,7 @@
 
 mod matcher;
 mod network;
+mod outline;
 mod pattern;
 mod reader;
 mod set;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub(crate) use matcher::{Matcher, Ordering, TextMatcher};
 use network::Network;
+pub(crate) use outline::{Location, Outline, Shape};
 pub(crate) use pattern::Glob;
 use pattern::PathTree;
 pub(crate) use reader::{Reader, Unary};
@@ -36,6 +38,8 @@ use crate::suggest;
 #[derive(Debug, Clone)]
 pub(crate) struct Compiled {
     pub(crate) node: Arc<Node>,
+    /// The same as its author reads it.
+    pub(crate) outline: Arc<Outline>,
     /// Event types for which it may hold.
     pub(crate) types: TypeSet,
     /// Event types for which its negation may hold.
@@ -179,6 +183,7 @@ fn within_limits(compiled: Compiled) -> Result<Compiled, CompileError> {
 fn negate(inner: Compiled) -> Compiled {
     Compiled {
         node: Arc::new(Node::Not(inner.node)),
+        outline: Outline::not(inner.outline),
         types: inner.negative_types,
         negative_types: inner.types,
         facts: inner.facts,
@@ -209,9 +214,10 @@ fn merge(mut compiled: Vec<Compiled>, is_and: bool) -> Compiled {
     let nodes = compiled.iter().fold(1_usize, |sum, part| sum.saturating_add(part.nodes));
     let values = compiled.iter().fold(0_usize, |sum, part| sum.saturating_add(part.values));
     let depth = 1 + compiled.iter().map(|part| part.depth).max().unwrap_or(0);
+    let outline = Outline::several(compiled.iter().map(|part| Arc::clone(&part.outline)).collect(), is_and);
     let children: Box<[Arc<Node>]> = compiled.into_iter().map(|part| part.node).collect();
     let node = Arc::new(if is_and { Node::And(children) } else { Node::Or(children) });
-    Compiled { node, types, negative_types, facts, nodes, values, depth }
+    Compiled { node, outline, types, negative_types, facts, nodes, values, depth }
 }
 
 struct Compiler<'a> {
@@ -246,6 +252,7 @@ impl Compiler<'_> {
                 // Depth counts through macros: the tree is walked by recursion.
                 let mut compiled = Compiled::clone(&compiled);
                 compiled.depth += 1;
+                compiled.outline = Outline::of_macro(&name.value, name.span.start, compiled.outline);
                 if compiled.depth > CONDITION_DEPTH_MAX || compiled.nodes > CONDITION_NODES_MAX {
                     let message = format!("macro `{}` makes the condition too deep or too large", name.value);
                     self.errors.push(CompileError { is_limit: true, ..error(name.span.clone(), message, None) });
@@ -296,7 +303,8 @@ impl Compiler<'_> {
         let (types, negative_types) = self.types_of(check, &matcher)?;
         let is_blind = !left.is_supplied() || matches!(&matcher, Matcher::Other(_, reader) if !reader.is_supplied());
         let node = Arc::new(if is_blind { Node::Never } else { Node::Test(Arc::new(Test { left, matcher })) });
-        Some(Compiled { node, types, negative_types, facts, nodes: 1, values, depth: 1 })
+        let outline = Outline::check(check, Arc::clone(&node));
+        Some(Compiled { node, outline, types, negative_types, facts, nodes: 1, values, depth: 1 })
     }
 
     /// Event types a check lets through. A check that is no comparison of `evt.type` may hold for any.
@@ -778,6 +786,7 @@ impl Scope for NoScope {
         }
         MacroLookup::Found(Arc::new(Compiled {
             node: Arc::new(Node::Never),
+            outline: Outline::assumed(name),
             types: TypeSet::full(),
             negative_types: TypeSet::full(),
             facts: Facts::default(),

@@ -167,6 +167,11 @@ impl Engine {
         self.matching = matching;
     }
 
+    /// May one rule alone alert of an event?
+    pub(crate) fn takes_first(&self) -> bool {
+        self.matching == Matching::First
+    }
+
     /// How conditions are tried, from the next event on.
     pub fn set_evaluator(&mut self, evaluator: Evaluator) {
         self.evaluator = evaluator;
@@ -223,6 +228,15 @@ impl Engine {
 
     /// Takes one event in and tries every rule its type concerns, in the order they are defined.
     pub fn handle(&mut self, event: &Event) -> Vec<Alert> {
+        self.handle_and_look(event, |_, _| ()).0
+    }
+
+    /// The same, and lets somebody see what the rules see, before the event changes the process table.
+    pub(crate) fn handle_and_look<T>(
+        &mut self,
+        event: &Event,
+        look: impl FnOnce(&RuleSet, &Context<'_>) -> T,
+    ) -> (Vec<Alert>, T) {
         self.events += 1;
         // What a call changes about its process is so before rules look at it, as with Falco; of an exec the copy serves when the
         // table is full.
@@ -240,16 +254,21 @@ impl Engine {
             }
             _ => None,
         };
-        let alerts = self.try_rules(event, executed.as_ref());
+        let said = self.try_rules(event, executed.as_ref(), look);
         match &event.kind {
             EventKind::Fork(fork) => self.table.fork(event.pid, fork, event.time_ns),
             EventKind::Exit(_) => self.table.exit(event.pid, event.time_ns),
             EventKind::Call(_) | EventKind::Exec(_) | EventKind::Open(_) | EventKind::Document(_) => {}
         }
-        alerts
+        said
     }
 
-    fn try_rules(&mut self, event: &Event, executed: Option<&Tracked>) -> Vec<Alert> {
+    fn try_rules<T>(
+        &mut self,
+        event: &Event,
+        executed: Option<&Tracked>,
+        look: impl FnOnce(&RuleSet, &Context<'_>) -> T,
+    ) -> (Vec<Alert>, T) {
         let Self { rules, table, names, scratch, costs, .. } = self;
         let context = Context {
             event,
@@ -263,13 +282,14 @@ impl Engine {
             names,
             ancestry_max: self.limits.ancestry_max,
         };
+        let seen = look(rules, &context);
         costs.begin();
         let mut trial = Trial { rules, context: &context, matching: self.matching, costs, alerts: Vec::new() };
         match self.evaluator {
             Evaluator::Compiled => rules.program().run(&context, scratch, &mut trial),
             Evaluator::Plain => trial.plainly(event),
         }
-        trial.alerts
+        (trial.alerts, seen)
     }
 }
 

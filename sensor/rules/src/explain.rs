@@ -1,5 +1,7 @@
 //! What a condition means: its normal form, fields and event types. What `cairn rules explain` shows.
 
+mod trace;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -9,6 +11,8 @@ use crate::condition;
 use crate::event::EventType;
 use crate::load::{self, RulesFile};
 use crate::supply::Supply;
+
+pub use trace::{EventTrace, Reason, Seen, Trace, Verdict};
 
 /// An explained condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -47,7 +47,7 @@ mod yaml;
 
 pub use alert::{Alert, Ancestor, Priority, ProcessView, UnknownPriority};
 pub use engine::{Costs, Engine, Evaluator, Limits, Matching, Names, RuleCost, Stopwatch, TableStats};
-pub use explain::{ExplainError, Explanation, explain, explain_with};
+pub use explain::{EventTrace, ExplainError, Explanation, Reason, Seen, Trace, Verdict, explain, explain_with};
 pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
 pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load, load_for};
 pub use problem::{Code, Problem, Severity};

@@ -59,3 +59,8 @@ pub const POINTER_BYTES_MAX: usize = 1_024;
 pub const POINTER_STEPS_MAX: usize = 64;
 /// Nodes and values of all compiled programs of a rule set together; rules that do not fit are tried one by one.
 pub const PROGRAM_SIZE_MAX: usize = 4 << 20;
+
+/// Reasons that are told why a rule did not match an event.
+pub const TRACE_REASONS_MAX: usize = 64;
+/// Bytes of a value that are shown among them.
+pub const TRACE_VALUE_LEN_MAX: usize = 512;

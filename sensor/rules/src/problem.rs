@@ -272,6 +272,13 @@ impl<'a> Reporter<'a> {
         (path.to_owned(), self.line_at(place.file, place.offset).0 + 1)
     }
 
+    /// File, line and column of a place, the latter two from 1.
+    pub(crate) fn position(&self, place: Place) -> (&str, usize, usize) {
+        let path = self.sources.get(place.file).map_or("", |source| source.path);
+        let (line, column, ..) = self.locate(place);
+        (path, line, column)
+    }
+
     fn locate(&self, place: Place) -> (usize, usize, String, usize) {
         let text = self.source(place.file);
         let mut offset = place.offset.min(text.len());

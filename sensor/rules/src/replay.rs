@@ -8,7 +8,7 @@ mod case;
 mod document;
 mod events;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::alert::Alert;
 use crate::engine::{Engine, Limits, Names};
 use crate::event::{Event, Process};
 use crate::problem::Problem;
-use crate::rule_set::RuleSet;
+use crate::rule_set::{Rule, RuleSet};
 use crate::suggest;
 
 pub use case::{parse, parse_with};
@@ -39,6 +39,8 @@ pub struct Case {
     pub names: Names,
     /// Rules that must alert; no other may.
     pub expect: Vec<String>,
+    /// How often, for those of them of which the case says it.
+    pub counts: BTreeMap<String, usize>,
     /// Rules whose silence the case is about; when empty and `expect` is too, all that were tried.
     pub silent: Vec<String>,
 }
@@ -75,6 +77,9 @@ pub struct CaseResult {
     pub hint: Option<String>,
     /// Rules whose silence was shown.
     pub silent: Vec<String>,
+    /// Which clauses decided what a rule made of an event: the rule's number, the clause's, what it was.
+    #[serde(skip)]
+    decided: BTreeSet<(u32, usize, bool)>,
 }
 
 /// How well cases cover a rule.
@@ -86,6 +91,33 @@ pub struct RuleCoverage {
     pub alerts: usize,
     /// Passed cases in which its silence was shown.
     pub silences: usize,
+    /// Its clauses, in the order in which they are written.
+    pub clauses: Vec<ClauseCoverage>,
+}
+
+/// Whether some event of a passed case shows what a clause of a rule is there for. A clause is what `and` and `or` join in the rule's own
+/// text, exceptions included; a macro or a negation is one. It decides an event when, had it been otherwise, so had been the rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClauseCoverage {
+    /// The clause in canonical form.
+    pub text: String,
+    /// Its file; empty when it has no place of its own.
+    pub file: String,
+    /// Its line, from 1, or 0.
+    pub line: usize,
+    /// Its column, in characters, from 1, or 0.
+    pub column: usize,
+    /// It was true, and decided: a case would fail if it were never true.
+    pub decided_true: bool,
+    /// It was false, and decided: a case would fail if it were always true, or not there at all.
+    pub decided_false: bool,
+}
+
+impl ClauseCoverage {
+    /// Has it decided anything?
+    pub fn is_decided(&self) -> bool {
+        self.decided_true || self.decided_false
+    }
 }
 
 /// How well cases cover a set of rules.
@@ -99,6 +131,11 @@ impl RuleCoverage {
     /// Is there a case for its alert and one for its silence?
     pub fn is_covered(&self) -> bool {
         self.alerts > 0 && self.silences > 0
+    }
+
+    /// Clauses that no event of a passed case was decided by.
+    pub fn undecided(&self) -> impl Iterator<Item = &ClauseCoverage> {
+        self.clauses.iter().filter(|clause| !clause.is_decided())
     }
 }
 
@@ -114,6 +151,12 @@ impl Coverage {
         u8::try_from(percent).unwrap_or(100)
     }
 
+    /// Clauses of all rules, and how many of them are decided by some event.
+    pub fn clauses(&self) -> (usize, usize) {
+        let all = || self.rules.iter().flat_map(|rule| &rule.clauses);
+        (all().count(), all().filter(|clause| clause.is_decided()).count())
+    }
+
     /// Rules that lack a case for their alert or for their silence.
     pub fn uncovered(&self) -> impl Iterator<Item = &RuleCoverage> {
         self.rules.iter().filter(|rule| !rule.is_covered())
@@ -127,18 +170,27 @@ pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
     engine.seed(case.processes.iter().cloned());
     let mut alerts = Vec::new();
     let mut tried: BTreeSet<&str> = BTreeSet::new();
+    let mut decided = BTreeSet::new();
+    let mut deciding = Vec::new();
     let (events, incomplete) = match document::complete(rules, &case.events) {
         Ok(events) => (events, None),
         Err(incomplete) => (Vec::new(), Some(incomplete)),
     };
     for event in &events {
         tried.extend(rules.for_event(event).iter().map(|rule| rules.numbered(*rule).name.as_str()));
-        alerts.extend(engine.handle(event));
+        let (said, ()) = engine.handle_and_look(event, |rules, context| {
+            for number in rules.for_event(event) {
+                deciding.clear();
+                rules.numbered(*number).outline.decide(context, &mut deciding);
+                decided.extend(deciding.iter().map(|(clause, was)| (*number, *clause, *was)));
+            }
+        });
+        alerts.extend(said);
     }
     let expected: BTreeSet<&str> = case.expect.iter().map(String::as_str).collect();
     let got: BTreeSet<&str> = alerts.iter().map(|alert| alert.rule.as_str()).collect();
     let (reason, hint) = match incomplete {
-        None => verdict(rules, case, &expected, &got),
+        None => verdict(rules, case, &alerts, &expected, &got),
         Some(incomplete) => (incomplete.reason, incomplete.hint),
     };
     let shown: Vec<&str> = if case.silent.is_empty() && case.expect.is_empty() {
@@ -150,11 +202,17 @@ pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
     let (expected, got) = (owned(&expected), owned(&got));
     let silent = shown.into_iter().map(str::to_owned).collect();
     let (name, file, line) = (case.name.clone(), case.file.clone(), case.line);
-    CaseResult { name, file, line, passed: reason.is_empty(), expected, got, alerts, reason, hint, silent }
+    CaseResult { name, file, line, passed: reason.is_empty(), expected, got, alerts, reason, hint, silent, decided }
 }
 
 /// Why the case did not pass, and what may help.
-fn verdict(rules: &RuleSet, case: &Case, expected: &BTreeSet<&str>, got: &BTreeSet<&str>) -> (String, Option<String>) {
+fn verdict(
+    rules: &RuleSet,
+    case: &Case,
+    alerts: &[Alert],
+    expected: &BTreeSet<&str>,
+    got: &BTreeSet<&str>,
+) -> (String, Option<String>) {
     let named = case.expect.iter().chain(&case.silent);
     if let Some(unknown) = named.into_iter().find(|name| rules.rule(name).is_none()) {
         if rules.disabled().contains(unknown) {
@@ -168,7 +226,7 @@ fn verdict(rules: &RuleSet, case: &Case, expected: &BTreeSet<&str>, got: &BTreeS
     let missing: Vec<&str> = expected.difference(got).copied().collect();
     let surplus: Vec<&str> = got.difference(expected).copied().collect();
     match (missing.as_slice(), surplus.as_slice()) {
-        ([], []) => (String::new(), None),
+        ([], []) => (miscounted(case, alerts), None),
         (missing, []) => {
             let blind: Vec<String> =
                 missing.iter().filter_map(|name| rules.rule(name)).flat_map(|rule| rule.blind_fields.clone()).collect();
@@ -181,13 +239,40 @@ fn verdict(rules: &RuleSet, case: &Case, expected: &BTreeSet<&str>, got: &BTreeS
     }
 }
 
-/// Which rules the passed cases show alerting, and which silent.
+/// What alerted more or less often than the case says; empty when nothing did.
+fn miscounted(case: &Case, alerts: &[Alert]) -> String {
+    let wrong = case.counts.iter().filter_map(|(rule, expected)| {
+        let got = alerts.iter().filter(|alert| alert.rule == *rule).count();
+        (got != *expected).then(|| format!("`{rule}` alerted {got} times, not {expected}"))
+    });
+    wrong.collect::<Vec<_>>().join(", ")
+}
+
+/// Which rules the passed cases show alerting, and which silent, and by which clauses that was decided.
 pub fn coverage(rules: &RuleSet, results: &[CaseResult]) -> Coverage {
     let passed = || results.iter().filter(|result| result.passed);
-    let rules = rules.rules().iter().map(|rule| RuleCoverage {
+    let decided: BTreeSet<(u32, usize, bool)> = passed().flat_map(|result| &result.decided).copied().collect();
+    let rules = (0_u32..).zip(rules.rules()).map(|(number, rule)| RuleCoverage {
         rule: rule.name.clone(),
         alerts: passed().filter(|result| result.expected.contains(&rule.name)).count(),
         silences: passed().filter(|result| result.silent.contains(&rule.name)).count(),
+        clauses: clauses(number, rule, &decided),
     });
     Coverage { rules: rules.collect() }
+}
+
+fn clauses(number: u32, rule: &Rule, decided: &BTreeSet<(u32, usize, bool)>) -> Vec<ClauseCoverage> {
+    let all = rule.outline.clauses().into_iter().enumerate();
+    all.map(|(clause, outline)| {
+        let place = outline.place();
+        ClauseCoverage {
+            text: outline.to_string(),
+            file: place.map_or_else(String::new, |place| place.file.to_string()),
+            line: place.map_or(0, |place| place.line),
+            column: place.map_or(0, |place| place.column),
+            decided_true: decided.contains(&(number, clause, true)),
+            decided_false: decided.contains(&(number, clause, false)),
+        }
+    })
+    .collect()
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::alert::Priority;
-use crate::compile::{Node, TypeSet};
+use crate::compile::{Node, Outline, TypeSet};
 use crate::event::{Event, EventKind, EventType, SYSCALL};
 use crate::output::Template;
 use crate::program::{Entry, Program};
@@ -38,6 +38,8 @@ pub struct Rule {
     /// The line there.
     pub line: usize,
     pub(crate) condition: Arc<Node>,
+    /// The same as its author reads it.
+    pub(crate) outline: Arc<Outline>,
     pub(crate) template: Template,
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use cairn_rules::problem::render;
-use cairn_rules::{RuleSet, RulesFile, Supply, load_for, replay};
+use cairn_rules::{Engine, Limits, RuleSet, RulesFile, Supply, Verdict, load_for, replay};
 
 const TUNING: &str = include_str!("upstream/tuning.yaml");
 
@@ -58,4 +58,44 @@ fn every_rule_has_an_alert_and_a_silence() {
         .map(|rule| format!("{}: {} alerts, {} silences", rule.rule, rule.alerts, rule.silences))
         .collect();
     assert!(without.is_empty(), "{} rules\n{}", without.len(), without.join("\n"));
+}
+
+/// What explaining says of a rule is what matching it says.
+#[test]
+fn explanations_agree_with_alerts() {
+    let rules = rules();
+    let parsed = replay::parse(&CASES.map(|(path, text)| RulesFile { path, text }));
+    for case in &parsed.cases {
+        let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+        engine.set_names(Arc::new(case.names.clone()));
+        engine.seed(case.processes.iter().cloned());
+        for event in &case.events {
+            let trace = engine.explain(event, None);
+            for rule in &trace.rules {
+                let alerted = trace.alerts.iter().any(|alert| alert.rule == rule.rule);
+                assert_eq!(rule.verdict == Verdict::Alerted, alerted, "{}: {}", case.name, rule.rule);
+                assert_eq!(rule.verdict == Verdict::NotHeld, !alerted, "{}: {}", case.name, rule.rule);
+                assert!(!rule.reasons.is_empty(), "{}: {}", case.name, rule.rule);
+                assert!(rule.reasons.iter().all(|reason| reason.holds == alerted), "{}: {}", case.name, rule.rule);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_near_miss_is_decided_by_what_it_misses() {
+    let rules = rules();
+    let coverage = replay::coverage(&rules, &results(&rules));
+    let rule = coverage.rules.iter().find(|rule| rule.rule == "Terminal shell in container").unwrap();
+    let said: Vec<(&str, bool, bool)> =
+        rule.clauses.iter().map(|clause| (clause.text.as_str(), clause.decided_true, clause.decided_false)).collect();
+    let expected = [
+        ("spawned_process", true, false),
+        ("container", true, false),
+        ("shell_procs", true, false),
+        ("proc.tty != 0", true, true),
+        ("container_entrypoint", true, false),
+        ("not user_expected_terminal_shell_in_container_conditions", true, false),
+    ];
+    assert_eq!(said, expected);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::collect::{Collector, ListDefinition, RuleDefinition};
 use super::reader::Joined;
 use super::{Counts, exceptions};
-use crate::compile::{self, CompileError, Compiled, MacroLookup, Scope, TypeSet};
+use crate::compile::{self, CompileError, Compiled, Location, MacroLookup, Outline, Scope, TypeSet};
 use crate::condition::{self, Expr, FieldRef, Word};
 use crate::event::EventType;
 use crate::fields::{FieldError, Resolved};
@@ -45,6 +45,7 @@ pub(crate) fn finish(collector: Collector, supply: &Supply, reporter: &mut Repor
     let used_by_rules = names.used_macros.clone();
     // What no rule uses is checked all the same: a rule will use it one day.
     names.compile_unused_macros();
+    names.locate_macros(reporter);
     report_macros(&mut names, &failed_users, reporter);
     // What seems unused may be used by what did not compile.
     if reporter.error_count() == 0 {
@@ -153,6 +154,17 @@ impl<'a> NamesInForce<'a> {
             }
             self.late = earlier;
             self.late.extend(least.into_iter().flatten());
+        }
+    }
+
+    /// Says of each part of each macro where it stands.
+    fn locate_macros(&self, reporter: &Reporter<'_>) {
+        for states in &self.states {
+            for (definition, state) in self.collector.macros.items.iter().zip(states) {
+                if let State::Done(compiled) = state {
+                    locate(&compiled.outline, &definition.condition, reporter);
+                }
+            }
         }
     }
 
@@ -343,6 +355,7 @@ fn rule(
     let exceptions = compile_exceptions(definition, &item, names, reporter);
     let template = template(definition, &item, names.collector.sources.vocabulary(position), reporter);
     let (compiled, exceptions, template) = (compiled?, exceptions?, template?);
+    locate(&compiled.outline, &definition.condition, reporter);
     let compiled = match compile::all_but(compiled, exceptions) {
         Ok(compiled) => compiled,
         Err(error) => {
@@ -370,8 +383,17 @@ fn rule(
         file,
         line,
         condition: compiled.node,
+        outline: compiled.outline,
         template,
     })
+}
+
+/// Says of each part of a condition where it stands in its file.
+fn locate(outline: &Outline, text: &Joined, reporter: &Reporter<'_>) {
+    outline.locate(&|offset| {
+        let (file, line, column) = reporter.position(text.place_at(offset, reporter));
+        Location { file: file.into(), line, column }
+    });
 }
 
 fn compile_text(
@@ -442,7 +464,11 @@ fn compile_exceptions(
         };
         let compiled = compile_expr(&expr, &exceptions::place(exception), definition, item, names, reporter);
         match (&mut all, compiled) {
-            (Some(all), Some(compiled)) => all.push(compiled),
+            (Some(all), Some(mut compiled)) => {
+                compiled.outline = Outline::of_exception(&exception.name.value, compiled.outline);
+                locate(&compiled.outline, &exceptions::place(exception), reporter);
+                all.push(compiled);
+            }
             _ => all = None,
         }
     }

@@ -1,6 +1,6 @@
 //! Reads replay files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::events::Machine;
@@ -106,7 +106,11 @@ fn read_case(
     let texts = |key: &str, reporter: &mut Reporter<'_>| -> Vec<String> {
         fields.scalars(key, reporter).unwrap_or_default().into_iter().map(|scalar| scalar.value).collect()
     };
-    let expect = texts("expect", reporter);
+    let counts = counts(&fields, reporter);
+    let expect = match &counts {
+        Some(counts) => counts.keys().cloned().collect(),
+        None => texts("expect", reporter),
+    };
     let silent = texts("silent", reporter);
     if let Some(both) = silent.iter().find(|name| expect.contains(name)) {
         let message = format!("rule `{both}` is in `expect` and in `silent`");
@@ -131,13 +135,32 @@ fn read_case(
             reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, "`events` is missing", hint);
         }
     }
+    let counts = counts.unwrap_or_default();
     let place = name.place();
     let (path, line) = reporter.file_and_line(place);
     let (processes, events) = machine.finish();
     let hosts = hosts(&fields, reporter);
     let containers = containers(&fields, reporter);
     let names = Names { users, groups, hostname, hosts, containers };
-    Some((Case { name: name.value, file: path, line, processes, events, names, expect, silent }, place))
+    Some((Case { name: name.value, file: path, line, processes, events, names, expect, counts, silent }, place))
+}
+
+/// `expect: {Rule: 3}`, when it is that and not a sequence.
+fn counts(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<BTreeMap<String, usize>> {
+    let mut out = BTreeMap::new();
+    for (rule, count) in fields.get("expect")?.mapping()? {
+        match (rule.text(), count.text().and_then(|text| text.parse::<usize>().ok())) {
+            (Some(rule), Some(count)) if count > 0 => {
+                out.insert(rule.to_owned(), count);
+            }
+            _ => {
+                let hint = Some("write `{Rule name: 3}`; a rule that must not alert stands under `silent`".to_owned());
+                let message = "`expect` maps names of rules to how often they alert, from 1".to_owned();
+                fields.wrong(count, message, hint, reporter);
+            }
+        }
+    }
+    Some(out)
 }
 
 /// `{0: root, 1000: alice}`
