@@ -761,19 +761,20 @@ fn error(span: Range<usize>, message: String, hint: Option<String>) -> CompileEr
 }
 
 /// A scope without lists, in which macros may be anything: for conditions that stand alone.
-pub(crate) struct NoScope {
+pub(crate) struct NoScope<'v> {
     assumed: Vec<String>,
+    vocabulary: Vocabulary<'v>,
 }
 
-impl NoScope {
-    pub(crate) fn assuming(macros: &[String]) -> Self {
-        Self { assumed: macros.to_vec() }
+impl<'v> NoScope<'v> {
+    pub(crate) fn assuming(macros: &[String], vocabulary: Vocabulary<'v>) -> Self {
+        Self { assumed: macros.to_vec(), vocabulary }
     }
 }
 
-impl Scope for NoScope {
+impl Scope for NoScope<'_> {
     fn resolve(&self, field: &FieldRef) -> Result<Resolved, FieldError> {
-        Vocabulary::kernel().resolve(field)
+        self.vocabulary.resolve(field)
     }
 
     fn list(&mut self, _: &str) -> Option<Arc<[Word]>> {

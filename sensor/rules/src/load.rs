@@ -12,13 +12,16 @@ mod exceptions;
 mod finish;
 pub(crate) mod reader;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use crate::compile::{CompileError, Compiled};
+use crate::compile::{self, CompileError, Compiled, NoScope};
 use crate::condition::Expr;
 use crate::limits::{FILE_BYTES_MAX, FILES_MAX};
-use crate::problem::{Code, Place, Problem, Reporter, Severity, Source};
+use crate::problem::{self, Code, Place, Problem, Reporter, Severity};
 use crate::rule_set::RuleSet;
+use crate::source::Source;
 use crate::supply::Supply;
 
 /// The version of Falco's engine whose rule language this is; rules files may require it.
@@ -98,15 +101,36 @@ pub fn load_for(files: &[RulesFile<'_>], supply: &Supply) -> Loaded {
     Loaded { rules, problems, counts }
 }
 
-/// Compiles a condition with the macros and lists of rules files, whose own problems are left aside.
-pub(crate) fn compile_alone(expr: &Expr, files: &[RulesFile<'_>]) -> Result<Compiled, Vec<CompileError>> {
+/// Compiles a condition for the first source that knows all its fields, or else for the one that knows most; with the macros and
+/// lists of rules files, whose own problems are left aside. Without files a macro may be anything.
+pub(crate) fn compile_alone(
+    expr: &Expr,
+    macros: &[String],
+    files: &[RulesFile<'_>],
+) -> Result<(Compiled, Arc<Source>), Vec<CompileError>> {
     let mut reporter = reporter(files);
     let collector = collect(files, &mut reporter);
-    finish::compile_alone(expr, &collector, &mut reporter)
+    let sources = &collector.sources;
+    let mut least: Option<Vec<CompileError>> = None;
+    for place in 0..sources.len() {
+        let source = sources.at(place);
+        let compiled = if files.is_empty() {
+            compile::compile(expr, &mut NoScope::assuming(macros, sources.vocabulary(place)))
+        } else {
+            finish::compile_alone(expr, place, &collector, &mut reporter)
+        };
+        match compiled {
+            Ok(compiled) if source.is_kernel() => return Ok((compiled, Arc::clone(source))),
+            Ok(compiled) => return Ok((compiled.within(&source.event_types()), Arc::clone(source))),
+            Err(errors) if least.as_ref().is_none_or(|least| errors.len() < least.len()) => least = Some(errors),
+            Err(_) => {}
+        }
+    }
+    Err(least.unwrap_or_default())
 }
 
 fn reporter<'a>(files: &[RulesFile<'a>]) -> Reporter<'a> {
-    Reporter::new(files.iter().map(|file| Source { path: file.path, text: file.text }).collect())
+    Reporter::new(files.iter().map(|file| problem::Source { path: file.path, text: file.text }).collect())
 }
 
 fn collect(files: &[RulesFile<'_>], reporter: &mut Reporter<'_>) -> collect::Collector {

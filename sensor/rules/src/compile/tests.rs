@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{NoScope, compile};
+use crate::source::Vocabulary;
 use crate::condition::{Check, Expr, Operand, Operator, Quantifier, Right, Word, parse};
 use crate::engine::{Engine, Limits};
 use crate::event::{Event, EventKind, Exec, Open, Process};
@@ -232,7 +233,7 @@ fn as_many_checks_as_the_limit() {
             _ => unreachable!("it is a check"),
         });
         // The connective counts too.
-        compile(&Expr::And(vec![check; checks - 1]), &mut NoScope::assuming(&[]))
+        compile(&Expr::And(vec![check; checks - 1]), &mut NoScope::assuming(&[], Vocabulary::kernel()))
     };
     assert!(repeated(CONDITION_NODES_MAX).is_ok());
     assert!(repeated(CONDITION_NODES_MAX + 1).unwrap_err()[0].is_limit);

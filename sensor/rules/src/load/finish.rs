@@ -55,13 +55,14 @@ pub(crate) fn finish(collector: Collector, supply: &Supply, reporter: &mut Repor
     (RuleSet::new(rules, disabled).with_sources(sources), counts)
 }
 
-/// Compiles a condition with the names of what was collected.
+/// Compiles a condition with the names of what was collected, for one of the sources.
 pub(crate) fn compile_alone(
     expr: &Expr,
+    source: usize,
     collector: &Collector,
     reporter: &mut Reporter<'_>,
 ) -> Result<Compiled, Vec<CompileError>> {
-    compile::compile(expr, &mut NamesInForce::new(collector, reporter))
+    compile::compile(expr, &mut NamesInForce { source, ..NamesInForce::new(collector, reporter) })
 }
 
 /// A macro as rules of one source see it: the source's and the macro's place in their tables.
