@@ -6,9 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::compile::{self, NoScope};
 use crate::condition;
-use crate::event::EventType;
+use crate::event::{EventType, SYSCALL};
 use crate::load::{self, RulesFile};
 use crate::supply::Supply;
 
@@ -19,6 +18,8 @@ pub use trace::{EventTrace, Reason, Seen, Trace, Verdict};
 pub struct Explanation {
     /// The condition in canonical form: all parentheses, `=` for `==`, quotes only where they must be.
     pub normal_form: String,
+    /// The source it is for: the first that knows all its fields.
+    pub source: String,
     /// The fields it reads, sorted.
     pub fields: Vec<String>,
     /// Those that are not supplied: checks on them are false.
@@ -73,6 +74,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         writeln!(formatter, "normal form: {}", self.normal_form)?;
+        if self.source != SYSCALL {
+            writeln!(formatter, "source:      {}", self.source)?;
+        }
         writeln!(formatter, "fields:      {}", list(&self.fields))?;
         if !self.blind_fields.is_empty() {
             writeln!(formatter, "not supplied: {} (checks on them are false)", list(&self.blind_fields))?;
@@ -104,25 +108,22 @@ pub fn explain_with(text: &str, files: &[RulesFile<'_>]) -> Result<Explanation, 
     collect_macros(&expr, &mut macros);
     macros.sort();
     macros.dedup();
-    let compiled = if files.is_empty() {
-        let mut scope = NoScope::assuming(&macros);
-        compile::compile(&expr, &mut scope)
-    } else {
-        load::compile_alone(&expr, files)
-    };
-    let compiled = compiled.map_err(|errors| {
+    let (compiled, source) = load::compile_alone(&expr, &macros, files).map_err(|errors| {
         let first = errors.into_iter().next().expect("invariant: a failed compile has an error");
         ExplainError::new(text, first.span.start, first.message, first.hint)
     })?;
     let supply = Supply::sensor();
+    let has_field = |name: &str| if source.is_kernel() { supply.has_field(name) } else { source.supplies(name) };
+    let has_event = |it: EventType| !source.is_kernel() || supply.has_event(it);
     let names = |types: Vec<EventType>| types.into_iter().map(|it| it.name().to_owned()).collect();
     let event_types: Vec<String> = names(compiled.types.types().collect());
-    let supplied_event_types = names(compiled.types.types().filter(|it| supply.has_event(*it)).collect());
+    let supplied_event_types = names(compiled.types.types().filter(|it| has_event(*it)).collect());
     let fields: Vec<String> = compiled.facts.fields.into_iter().collect();
     let all_event_types = compiled.types.is_full();
     Ok(Explanation {
+        source: source.name().to_owned(),
         normal_form: expr.to_string(),
-        blind_fields: fields.iter().filter(|name| !supply.has_field(name)).cloned().collect(),
+        blind_fields: fields.iter().filter(|name| !has_field(name)).cloned().collect(),
         fields,
         event_types: if all_event_types { Vec::new() } else { event_types },
         all_event_types,
@@ -156,6 +157,25 @@ mod tests {
              macros:      trusted\n\
              event types: open, openat"
         );
+    }
+
+    #[test]
+    fn a_condition_is_for_the_source_that_knows_its_fields() {
+        let explanation = explain("ka.verb = get and okay and not ka.user.groups intersects (dev)").unwrap();
+        assert_eq!(
+            explanation.to_string(),
+            "normal form: (ka.verb = get and okay and not ka.user.groups intersects (dev))\n\
+             source:      k8s_audit\n\
+             fields:      ka.user.groups, ka.verb\n\
+             macros:      okay\n\
+             event types: pluginevent"
+        );
+        let text = "- cairn_source: door\n  fields: [{name: door.who, path: /who}]\n- macro: eve\n  condition: door.who = eve\n";
+        let files = [RulesFile { path: "m.yaml", text }];
+        assert_eq!(explain_with("eve and evt.num > 0", &files).unwrap().source, "door");
+        // Of the sources that do not know all, the one that knows most tells what is wrong.
+        let error = explain("ka.verb = get and ka.usr.name = eve").unwrap_err();
+        assert_eq!((error.column, error.hint.as_deref()), (19, Some("did you mean `ka.user.name`?")));
     }
 
     #[test]

@@ -224,7 +224,8 @@ pub(crate) struct Vocabulary<'s> {
 }
 
 impl Vocabulary<'_> {
-    /// The kernel's fields, where no source is named.
+    /// The kernel's fields.
+    #[cfg(test)]
     pub(crate) fn kernel() -> Vocabulary<'static> {
         SOURCES.vocabulary(0)
     }
@@ -391,10 +392,7 @@ impl Source {
         }
         let bodies = match body {
             Json::Array(bodies) => bodies,
-            body => {
-                let batch = self.batch.iter().find_map(|it| it.first(&body, &body)).and_then(Json::as_array);
-                batch.cloned().unwrap_or_else(|| vec![body])
-            }
+            mut body => self.batch.iter().find_map(|it| it.take_array(&mut body)).unwrap_or_else(|| vec![body]),
         };
         if bodies.len() > DOCUMENT_BATCH_MAX {
             return Err(DocumentError::TooMany { events: bodies.len() });

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{NoScope, compile};
-use crate::source::Vocabulary;
 use crate::condition::{Check, Expr, Operand, Operator, Quantifier, Right, Word, parse};
 use crate::engine::{Engine, Limits};
 use crate::event::{Event, EventKind, Exec, Open, Process};
 use crate::limits::CONDITION_NODES_MAX;
+use crate::source::Vocabulary;
 use crate::{RulesFile, load};
 
 /// Fields by name; several values for a field of all ancestors. What is not in it is absent.

@@ -75,6 +75,19 @@ impl Pointer {
         found
     }
 
+    /// Takes the array it leads to out of a document. A path with `*` leads to none.
+    pub(crate) fn take_array(&self, document: &mut Value) -> Option<Vec<Value>> {
+        let mut value = document;
+        for step in &*self.steps {
+            value = match (step, value) {
+                (Step::Key(key), Value::Object(map)) => map.get_mut(&**key)?,
+                (Step::Key(key), Value::Array(items)) => items.get_mut(key.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+        }
+        value.as_array_mut().map(std::mem::take)
+    }
+
     /// Can a path written as an argument lead to a value of this one, into it, or to what holds it?
     pub(crate) fn overlaps(&self, path: &str) -> bool {
         let path = path.strip_prefix('/').unwrap_or(path);
@@ -191,6 +204,16 @@ mod tests {
         assert_eq!(find("$/a/2", None), "4");
         assert_eq!(find("/a/x", None), "");
         assert_eq!(find("/b~1c/*", None), "");
+    }
+
+    #[test]
+    fn arrays_are_taken_out() {
+        let mut document = json!({"a": {"items": [1, 2]}, "b": 3});
+        let take = |path: &str, document: &mut Value| Pointer::parse(path).unwrap().take_array(document);
+        assert_eq!(take("/b", &mut document), None);
+        assert_eq!(take("/a/*", &mut document), None);
+        assert_eq!(take("/a/items", &mut document), Some(vec![json!(1), json!(2)]));
+        assert_eq!(document, json!({"a": {"items": []}, "b": 3}));
     }
 
     #[test]
