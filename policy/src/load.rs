@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cairn_guardrails::Guardrails;
-use cairn_rules::replay::{self, Case};
+use cairn_rules::replay::{self, Attachment, Case};
 use cairn_rules::{RuleSet, RulesFile};
 use cairn_schemas::config::{CONFIG_VERSION, PolicyConfig, RINGS_MAX, ResponseFile};
 use serde::Deserialize;
@@ -197,6 +197,9 @@ fn load_guardrails(files: &PolicyTree, problems: &mut Vec<Problem>) -> Option<Gu
 /// Where replay cases lie.
 pub(crate) const CASES_FOLDER: &str = "detections/tests/";
 
+/// What else lies there: logs and captures that cases name.
+const ATTACHED: [&str; 5] = [".jsonl", ".jsonl.zst", ".scap", ".scap.gz", ".scap.zst"];
+
 fn load_rules(files: &PolicyTree, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> RuleSet {
     let mut texts = Vec::new();
     // Falco reads its files in the order of their names, and later ones change what earlier ones define.
@@ -220,14 +223,14 @@ fn load_cases(files: &PolicyTree, problems: &mut Vec<Problem>) -> Vec<Case> {
             Err(problem) => problems.push(problem),
         }
     }
-    let mut logs = Vec::new();
-    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(CASES_FOLDER) && path.ends_with(".jsonl")) {
-        match yaml::text(path, bytes) {
-            Ok(text) => logs.push(RulesFile { path, text }),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let parsed = replay::parse_with(&texts, &logs);
+    let attachments: Vec<Attachment<'_>> = files
+        .iter()
+        .filter(|(path, _)| {
+            path.starts_with(CASES_FOLDER) && ATTACHED.iter().any(|extension| path.ends_with(extension))
+        })
+        .map(|(path, bytes)| Attachment { path, bytes })
+        .collect();
+    let parsed = replay::parse_with(&texts, &attachments);
     problems.extend(parsed.problems.iter().map(Problem::from));
     parsed.cases
 }

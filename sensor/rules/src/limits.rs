@@ -64,3 +64,7 @@ pub const PROGRAM_SIZE_MAX: usize = 4 << 20;
 pub const TRACE_REASONS_MAX: usize = 64;
 /// Bytes of a value that are shown among them.
 pub const TRACE_VALUE_LEN_MAX: usize = 512;
+/// Events of a capture that a replay case may have.
+pub const CAPTURE_CASE_EVENTS_MAX: usize = 10_000_000;
+/// Alerts of a case that are kept; all are counted.
+pub const CASE_ALERTS_MAX: usize = 1_000;

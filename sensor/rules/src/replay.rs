@@ -9,13 +9,16 @@ mod document;
 mod events;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::alert::Alert;
+use crate::capture;
 use crate::engine::{Engine, Limits, Names};
 use crate::event::{Event, Process};
+use crate::limits::{CAPTURE_CASE_EVENTS_MAX, CASE_ALERTS_MAX};
 use crate::problem::Problem;
 use crate::rule_set::{Rule, RuleSet};
 use crate::suggest;
@@ -33,8 +36,10 @@ pub struct Case {
     pub line: usize,
     /// Processes that run when it begins.
     pub processes: Vec<(u32, Process)>,
-    /// What happens then.
+    /// What happens then; nothing when it replays a capture.
     pub events: Vec<Event>,
+    /// The capture it replays, if it does.
+    pub capture: Option<Captured>,
     /// Names of users, groups and the host.
     pub names: Names,
     /// Rules that must alert; no other may.
@@ -43,6 +48,24 @@ pub struct Case {
     pub counts: BTreeMap<String, usize>,
     /// Rules whose silence the case is about; when empty and `expect` is too, all that were tried.
     pub silent: Vec<String>,
+}
+
+/// A capture that a case replays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Its path.
+    pub path: String,
+    /// What the file holds.
+    pub bytes: Arc<[u8]>,
+}
+
+/// A file that cases may name, beside those with cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment<'a> {
+    /// Its path, as those of files with cases are given.
+    pub path: &'a str,
+    /// What it holds.
+    pub bytes: &'a [u8],
 }
 
 /// The cases of some files, and what is wrong with the files.
@@ -69,7 +92,9 @@ pub struct CaseResult {
     pub expected: Vec<String>,
     /// Rules that alerted, sorted.
     pub got: Vec<String>,
-    /// Every alert, in order.
+    /// How often each of them did.
+    pub counts: BTreeMap<String, usize>,
+    /// The alerts in order, the first [`CASE_ALERTS_MAX`].
     pub alerts: Vec<Alert>,
     /// Why it did not pass, in one sentence; empty when it did.
     pub reason: String,
@@ -165,33 +190,18 @@ impl Coverage {
 
 /// Runs a case.
 pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
-    let mut engine = Engine::new(Arc::clone(rules), Limits::default());
-    engine.set_names(Arc::new(case.names.clone()));
-    engine.seed(case.processes.iter().cloned());
-    let mut alerts = Vec::new();
-    let mut tried: BTreeSet<&str> = BTreeSet::new();
-    let mut decided = BTreeSet::new();
-    let mut deciding = Vec::new();
-    let (events, incomplete) = match document::complete(rules, &case.events) {
-        Ok(events) => (events, None),
-        Err(incomplete) => (Vec::new(), Some(incomplete)),
+    let mut run = Run::new(rules);
+    let stopped = match &case.capture {
+        Some(captured) => run.replay(captured, case).err(),
+        None => run.play(case).err(),
     };
-    for event in &events {
-        tried.extend(rules.for_event(event).iter().map(|rule| rules.numbered(*rule).name.as_str()));
-        let (said, ()) = engine.handle_and_look(event, |rules, context| {
-            for number in rules.for_event(event) {
-                deciding.clear();
-                rules.numbered(*number).outline.decide(context, &mut deciding);
-                decided.extend(deciding.iter().map(|(clause, was)| (*number, *clause, *was)));
-            }
-        });
-        alerts.extend(said);
-    }
+    let Run { alerts, counts, tried, decided, .. } = run;
+    let tried: BTreeSet<&str> = tried.iter().map(|rule| rules.numbered(*rule).name.as_str()).collect();
     let expected: BTreeSet<&str> = case.expect.iter().map(String::as_str).collect();
-    let got: BTreeSet<&str> = alerts.iter().map(|alert| alert.rule.as_str()).collect();
-    let (reason, hint) = match incomplete {
-        None => verdict(rules, case, &alerts, &expected, &got),
-        Some(incomplete) => (incomplete.reason, incomplete.hint),
+    let got: BTreeSet<&str> = counts.keys().map(String::as_str).collect();
+    let (reason, hint) = match stopped {
+        None => verdict(rules, case, &counts, &expected, &got),
+        Some(stopped) => stopped,
     };
     let shown: Vec<&str> = if case.silent.is_empty() && case.expect.is_empty() {
         tried.difference(&got).copied().collect()
@@ -202,14 +212,125 @@ pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
     let (expected, got) = (owned(&expected), owned(&got));
     let silent = shown.into_iter().map(str::to_owned).collect();
     let (name, file, line) = (case.name.clone(), case.file.clone(), case.line);
-    CaseResult { name, file, line, passed: reason.is_empty(), expected, got, alerts, reason, hint, silent, decided }
+    CaseResult {
+        name,
+        file,
+        line,
+        passed: reason.is_empty(),
+        expected,
+        got,
+        counts,
+        alerts,
+        reason,
+        hint,
+        silent,
+        decided,
+    }
+}
+
+/// Why a case could not be run to its end, and what may help.
+type Stopped = (String, Option<String>);
+
+/// A case that is being run.
+struct Run<'r> {
+    rules: &'r Arc<RuleSet>,
+    engine: Engine,
+    alerts: Vec<Alert>,
+    counts: BTreeMap<String, usize>,
+    tried: BTreeSet<u32>,
+    decided: BTreeSet<(u32, usize, bool)>,
+    deciding: Vec<(usize, bool)>,
+}
+
+impl<'r> Run<'r> {
+    fn new(rules: &'r Arc<RuleSet>) -> Self {
+        Self {
+            rules,
+            engine: Engine::new(Arc::clone(rules), Limits::default()),
+            alerts: Vec::new(),
+            counts: BTreeMap::new(),
+            tried: BTreeSet::new(),
+            decided: BTreeSet::new(),
+            deciding: Vec::new(),
+        }
+    }
+
+    fn play(&mut self, case: &Case) -> Result<(), Stopped> {
+        self.engine.set_names(Arc::new(case.names.clone()));
+        self.engine.seed(case.processes.iter().cloned());
+        let events =
+            document::complete(self.rules, &case.events).map_err(|incomplete| (incomplete.reason, incomplete.hint))?;
+        events.iter().for_each(|event| self.event(event));
+        Ok(())
+    }
+
+    fn replay(&mut self, captured: &Captured, case: &Case) -> Result<(), Stopped> {
+        let broken = |error: &dyn Error| (format!("{}: {}", captured.path, with_causes(error)), None);
+        let mut capture = capture::open(&captured.bytes).map_err(|error| broken(&error))?;
+        self.engine.set_names(Arc::new(merged(capture.names(), &case.names)));
+        self.engine.seed(capture.seeds().iter().cloned());
+        let mut events = 0;
+        while let Some(event) = capture.next() {
+            events += 1;
+            if events > CAPTURE_CASE_EVENTS_MAX {
+                let reason = format!("{} has more than {CAPTURE_CASE_EVENTS_MAX} events", captured.path);
+                return Err((reason, Some("record less, or divide it".to_owned())));
+            }
+            self.event(&event.map_err(|error| broken(&error))?);
+        }
+        match capture.summary().truncated_at {
+            Some(byte) => Err((format!("{} ends in the middle, at byte {byte}", captured.path), None)),
+            None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let Self { rules, engine, alerts, counts, tried, decided, deciding } = self;
+        let concerned = rules.for_event(event);
+        tried.extend(concerned);
+        let (said, ()) = engine.handle_and_look(event, |rules, context| {
+            for number in concerned {
+                deciding.clear();
+                rules.numbered(*number).outline.decide(context, deciding);
+                decided.extend(deciding.iter().map(|(clause, was)| (*number, *clause, *was)));
+            }
+        });
+        for alert in said {
+            *counts.entry(alert.rule.clone()).or_default() += 1;
+            if alerts.len() < CASE_ALERTS_MAX {
+                alerts.push(alert);
+            }
+        }
+    }
+}
+
+/// What a capture knows of its machine, and what the case says beside it: the case is right.
+fn merged(capture: &Names, case: &Names) -> Names {
+    let mut names = capture.clone();
+    let Names { users, groups, hostname, hosts, containers } = case.clone();
+    names.users.extend(users);
+    names.groups.extend(groups);
+    names.hosts.extend(hosts);
+    names.containers.extend(containers);
+    names.hostname = hostname.or(names.hostname);
+    names
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }
 
 /// Why the case did not pass, and what may help.
 fn verdict(
     rules: &RuleSet,
     case: &Case,
-    alerts: &[Alert],
+    counts: &BTreeMap<String, usize>,
     expected: &BTreeSet<&str>,
     got: &BTreeSet<&str>,
 ) -> (String, Option<String>) {
@@ -226,7 +347,7 @@ fn verdict(
     let missing: Vec<&str> = expected.difference(got).copied().collect();
     let surplus: Vec<&str> = got.difference(expected).copied().collect();
     match (missing.as_slice(), surplus.as_slice()) {
-        ([], []) => (miscounted(case, alerts), None),
+        ([], []) => (miscounted(case, counts), None),
         (missing, []) => {
             let blind: Vec<String> =
                 missing.iter().filter_map(|name| rules.rule(name)).flat_map(|rule| rule.blind_fields.clone()).collect();
@@ -240,9 +361,9 @@ fn verdict(
 }
 
 /// What alerted more or less often than the case says; empty when nothing did.
-fn miscounted(case: &Case, alerts: &[Alert]) -> String {
+fn miscounted(case: &Case, counts: &BTreeMap<String, usize>) -> String {
     let wrong = case.counts.iter().filter_map(|(rule, expected)| {
-        let got = alerts.iter().filter(|alert| alert.rule == *rule).count();
+        let got = counts.get(rule).copied().unwrap_or(0);
         (got != *expected).then(|| format!("`{rule}` alerted {got} times, not {expected}"))
     });
     wrong.collect::<Vec<_>>().join(", ")

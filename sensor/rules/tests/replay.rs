@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use cairn_rules::replay::{self, Case, CaseResult};
+use cairn_rules::capture::{Compression, Writer};
+use cairn_rules::replay::{self, Attachment, Case, CaseResult};
 use cairn_rules::{Engine, Limits, Problem, RuleSet, RulesFile, load};
 
 const DOCUMENT: &str = include_str!("../REPLAY.md");
@@ -168,7 +169,7 @@ fn what_is_wrong_with_a_file() {
       --> cases.yaml:13:3 in case "two"
      13 | - name: two
         |   ^
-      hint: add `events:`
+      hint: add `events:`, or `capture:` with the path of a capture
     error[CAIRN_REPLAY_CASE]: `expect` is missing
       --> cases.yaml:15:3 in case "two"
      15 | - name: two
@@ -207,4 +208,88 @@ fn rules_swapped_under_an_engine_keep_its_processes() {
     let alerts = engine.handle(last);
     assert_eq!(alerts[0].fields["proc.pname"].to_string(), "bash");
     assert_eq!(engine.events(), 5);
+}
+
+/// The processes and events of a case, as a recorder would have written them.
+fn recorded(case: &Case) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone()).unwrap();
+    for event in &case.events {
+        writer.event(event.clone()).unwrap();
+    }
+    writer.finish(Vec::new()).unwrap()
+}
+
+fn result_of(text: &str, bytes: &[u8]) -> CaseResult {
+    let files = [RulesFile { path: "tests/cases.yaml", text }];
+    let parsed = replay::parse_with(&files, &[Attachment { path: "tests/recorded/one.jsonl", bytes }]);
+    assert!(parsed.problems.is_empty(), "{}", cairn_rules::problem::render(&parsed.problems));
+    replay::run(&rules(block("rules")), &parsed.cases[0])
+}
+
+#[test]
+fn a_capture_is_replayed() {
+    let case = &cases(block("cases"))[5];
+    let bytes = recorded(case);
+    let text =
+        "- {name: c, capture: recorded/one.jsonl, expect: {Read of kubeconfig: 1}, silent: [Shell in container]}";
+    let result = result_of(text, &bytes);
+    assert!(result.passed, "{}", result.reason);
+    assert_eq!(result.alerts, replay::run(&rules(block("rules")), case).alerts);
+    assert_eq!(result.silent, ["Shell in container"]);
+
+    let often = result_of("- {name: c, capture: recorded/one.jsonl, expect: {Read of kubeconfig: 2}}", &bytes);
+    assert_eq!(often.reason, "`Read of kubeconfig` alerted 1 times, not 2");
+    let broken = result_of("- {name: c, capture: recorded/one.jsonl, expect: []}", b"PK\x03\x04");
+    assert_eq!(
+        broken.reason,
+        "tests/recorded/one.jsonl: this is no capture: it begins with PK\\x03\\x04, not as Cairn's captures or Falco's do"
+    );
+    let short = result_of("- {name: c, capture: recorded/one.jsonl, expect: []}", &bytes[..bytes.len() - 5]);
+    assert!(short.reason.contains("ends in the middle, at byte"), "{}", short.reason);
+}
+
+#[test]
+fn captures_of_falco_are_replayed() {
+    let text = "- rule: R\n  desc: d\n  condition: evt.type = execve\n  output: o\n  priority: INFO\n";
+    let cases = [RulesFile { path: "cases.yaml", text: "- {name: c, capture: libs-2022.scap.zst, expect: {R: 3}}" }];
+    let bytes = include_bytes!("captures/libs-2022.scap.zst");
+    let parsed = replay::parse_with(&cases, &[Attachment { path: "libs-2022.scap.zst", bytes }]);
+    let result = replay::run(&rules(text), &parsed.cases[0]);
+    assert!(result.passed, "{}", result.reason);
+}
+
+#[test]
+fn what_is_wrong_with_a_capture_s_case() {
+    let text = "\
+- name: both
+  capture: a.scap
+  events: [exec: /bin/sh]
+  expect: []
+- name: absent
+  capture: b.scap
+  expect: {A: none}
+";
+    let files = [RulesFile { path: "cases.yaml", text }];
+    let parsed = replay::parse_with(&files, &[Attachment { path: "a.scap", bytes: b"" }]);
+    insta::assert_snapshot!(cairn_rules::problem::render(&parsed.problems), @r#"
+    error[CAIRN_REPLAY_CASE]: a case has `events` or a `capture`, not both
+      --> cases.yaml:3:11 in case "both"
+     3 |   events: [exec: /bin/sh]
+       |           ^
+      hint: make two cases of it
+
+    error[CAIRN_REPLAY_CASE]: there is no file `b.scap`
+      --> cases.yaml:6:12 in case "absent"
+     6 |   capture: b.scap
+       |            ^
+      hint: did you mean `a.scap`?
+
+    error[CAIRN_REPLAY_CASE]: `expect` maps names of rules to how often they alert, from 1
+      --> cases.yaml:7:15 in case "absent"
+     7 |   expect: {A: none}
+       |               ^
+      hint: write `{Rule name: 3}`; a rule that must not alert stands under `silent`
+
+    3 error(s), 0 warning(s)
+    "#);
 }

@@ -49,7 +49,7 @@ fn rules_for_audit_logs_pass_their_cases() {
     assert!(loaded.problems.is_empty(), "{}", render(&loaded.problems));
     let rules = Arc::new(loaded.rules);
     let cases = [RulesFile { path: "tests/cases.yaml", text: CASES }];
-    let attachments = [RulesFile { path: "tests/audit.jsonl", text: LOG }];
+    let attachments = [replay::Attachment { path: "tests/audit.jsonl", bytes: LOG.as_bytes() }];
     let parsed = replay::parse_with(&cases, &attachments);
     assert!(parsed.problems.is_empty(), "{}", render(&parsed.problems));
     let results: Vec<_> = parsed.cases.iter().map(|case| replay::run(&rules, case)).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::events::Machine;
-use super::{Case, Parsed};
+use super::{Attachment, Captured, Case, Parsed, document};
 use crate::container::Container;
 use crate::engine::Names;
 use crate::event::Text;
@@ -19,8 +19,8 @@ pub fn parse(files: &[RulesFile<'_>]) -> Parsed {
     parse_with(files, &[])
 }
 
-/// As [`parse`], for cases that name other files: logs with a document on each line.
-pub fn parse_with(files: &[RulesFile<'_>], attachments: &[RulesFile<'_>]) -> Parsed {
+/// As [`parse`], for cases that name other files: logs with a document on each line, captures.
+pub fn parse_with(files: &[RulesFile<'_>], attachments: &[Attachment<'_>]) -> Parsed {
     let sources = files.iter().map(|file| Source { path: file.path, text: file.text }).collect();
     let mut reporter = Reporter::new(sources);
     let mut cases = Vec::new();
@@ -44,7 +44,7 @@ pub fn parse_with(files: &[RulesFile<'_>], attachments: &[RulesFile<'_>]) -> Par
 fn read_file(
     index: usize,
     file: &RulesFile<'_>,
-    attachments: &[RulesFile<'_>],
+    attachments: &[Attachment<'_>],
     cases: &mut Vec<Case>,
     reporter: &mut Reporter<'_>,
 ) {
@@ -82,7 +82,7 @@ fn read_case(
     node: &Node,
     file: usize,
     path: &str,
-    attachments: &[RulesFile<'_>],
+    attachments: &[Attachment<'_>],
     reporter: &mut Reporter<'_>,
 ) -> Option<(Case, Place)> {
     let Some(pairs) = node.mapping() else {
@@ -93,7 +93,7 @@ fn read_case(
     };
     let name = pairs.iter().find(|(key, _)| key.text() == Some("name")).and_then(|(_, value)| value.text());
     let item = name.map_or_else(|| "case".to_owned(), |name| format!("case {name:?}"));
-    let known = ["name", "events", "expect", "silent", "users", "groups", "hostname", "hosts", "containers"];
+    let known = ["name", "events", "expect", "silent", "users", "groups", "hostname", "hosts", "containers", "capture"];
     let fields = Fields::strict(node, pairs, file, item, &known, reporter);
     let name = fields.required("name", reporter)?;
     let users = ids(&fields, "users", reporter);
@@ -116,8 +116,14 @@ fn read_case(
         let message = format!("rule `{both}` is in `expect` and in `silent`");
         reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, message, None);
     }
+    let capture = capture(&fields, path, attachments, reporter);
     let mut machine = Machine::new(path, attachments);
     match fields.get("events").map(|node| (node, node.sequence())) {
+        Some((node, _)) if fields.has("capture") => {
+            let hint = Some("make two cases of it".to_owned());
+            fields.wrong(node, "a case has `events` or a `capture`, not both".to_owned(), hint, reporter);
+        }
+        None if fields.has("capture") => {}
         Some((_, Some(nodes))) if !nodes.is_empty() && nodes.len() <= CASE_EVENTS_MAX => {
             for node in nodes {
                 machine.event(node, &fields, reporter);
@@ -131,7 +137,7 @@ fn read_case(
             fields.wrong(node, "`events` must be a sequence of at least one event".to_owned(), None, reporter)
         }
         None => {
-            let hint = Some("add `events:`".to_owned());
+            let hint = Some("add `events:`, or `capture:` with the path of a capture".to_owned());
             reporter.error(Code::CairnReplayCase, fields.place(), &fields.item, "`events` is missing", hint);
         }
     }
@@ -142,7 +148,23 @@ fn read_case(
     let hosts = hosts(&fields, reporter);
     let containers = containers(&fields, reporter);
     let names = Names { users, groups, hostname, hosts, containers };
-    Some((Case { name: name.value, file: path, line, processes, events, names, expect, counts, silent }, place))
+    Some((
+        Case { name: name.value, file: path, line, processes, events, capture, names, expect, counts, silent },
+        place,
+    ))
+}
+
+/// `capture: recorded/attack.jsonl.zst`
+fn capture(
+    fields: &Fields<'_>,
+    case_path: &str,
+    attachments: &[Attachment<'_>],
+    reporter: &mut Reporter<'_>,
+) -> Option<Captured> {
+    let node = fields.get("capture")?;
+    let name = fields.scalar("capture", reporter)?.value;
+    let file = document::attached(&name, case_path, attachments, node, fields, reporter)?;
+    Some(Captured { path: file.path.to_owned(), bytes: file.bytes.into() })
 }
 
 /// `expect: {Rule: 3}`, when it is that and not a sequence.

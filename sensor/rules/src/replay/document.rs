@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::event::{Document, Event, EventKind};
 use crate::limits::{CASE_EVENTS_MAX, SOURCES_MAX};
-use crate::load::RulesFile;
 use crate::load::reader::Fields;
 use crate::problem::Reporter;
 use crate::rule_set::RuleSet;
@@ -14,13 +13,35 @@ use crate::source::{self, Source};
 use crate::suggest;
 use crate::yaml::Node;
 
+use super::Attachment;
+
+/// The file that a case names, its path beginning at the folder of the case's file.
+pub(super) fn attached<'f>(
+    name: &str,
+    case_path: &str,
+    attachments: &'f [Attachment<'f>],
+    node: &Node,
+    fields: &Fields<'_>,
+    reporter: &mut Reporter<'_>,
+) -> Option<&'f Attachment<'f>> {
+    let folder = case_path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+    let found = attachments.iter().find(|file| file.path == path);
+    if found.is_none() {
+        let hint = suggest::hint(&path, attachments.iter().map(|file| file.path));
+        let hint = hint.or_else(|| Some("its path begins at the folder of the case's file".to_owned()));
+        fields.wrong(node, format!("there is no file `{path}`"), hint, reporter);
+    }
+    found
+}
+
 /// Reads the documents of one entry of `events`. Which source it is and what time its documents say is worked out when the case runs,
 /// with the rules at hand: they may declare the source.
 pub(super) fn documents(
     fields: &Fields<'_>,
     body: &Node,
     case_path: &str,
-    attachments: &[RulesFile<'_>],
+    attachments: &[Attachment<'_>],
     reporter: &mut Reporter<'_>,
 ) -> Option<Vec<EventKind>> {
     let Some(source) = fields.scalar("source", reporter) else {
@@ -38,16 +59,14 @@ pub(super) fn documents(
         return Some(vec![kind(body.to_json())]);
     }
     let name = fields.scalar("file", reporter)?.value;
-    let folder = case_path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-    let Some(file) = attachments.iter().find(|file| file.path == path) else {
-        let hint = suggest::hint(&path, attachments.iter().map(|file| file.path));
-        let hint = hint.or_else(|| Some("its path begins at the folder of the case's file".to_owned()));
-        fields.wrong(body, format!("there is no file `{path}`"), hint, reporter);
+    let file = attached(&name, case_path, attachments, body, fields, reporter)?;
+    let path = file.path;
+    let Ok(text) = std::str::from_utf8(file.bytes) else {
+        fields.wrong(body, format!("`{path}` is not UTF-8"), None, reporter);
         return None;
     };
     let mut kinds = Vec::new();
-    for (number, line) in file.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match source::parse_document(line.as_bytes()) {
             Ok(body) if kinds.len() < CASE_EVENTS_MAX => kinds.push(kind(body)),
             Ok(_) => {

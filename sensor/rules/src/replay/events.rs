@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{call, document};
+use super::{Attachment, call, document};
 use crate::container::CONTAINER_ID_LEN;
 use crate::event::{
     Capabilities, Event, EventKind, Exec, ExecSyscall, Executable, Exit, FileType, Fork, Open, OpenSyscall, Process,
@@ -11,7 +11,6 @@ use crate::event::{
 use crate::fields::constants::{self, O_CREAT, O_RDWR, O_TRUNC, O_WRONLY};
 use crate::fields::flags;
 use crate::limits::ANCESTRY_MAX;
-use crate::load::RulesFile;
 use crate::load::reader::Fields;
 use crate::problem::Reporter;
 use crate::yaml::{Data, Node};
@@ -60,7 +59,7 @@ const PROCESS_KEYS: [&str; 22] = [
 pub(super) struct Machine<'a> {
     /// The case's file, and the files that its events may name.
     path: &'a str,
-    attachments: &'a [RulesFile<'a>],
+    attachments: &'a [Attachment<'a>],
     processes: Vec<(u32, Process)>,
     known: HashMap<u32, Process>,
     events: Vec<Event>,
@@ -69,7 +68,7 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(path: &'a str, attachments: &'a [RulesFile<'a>]) -> Self {
+    pub(super) fn new(path: &'a str, attachments: &'a [Attachment<'a>]) -> Self {
         let (processes, known, events) = (Vec::new(), HashMap::new(), Vec::new());
         Self { path, attachments, processes, known, events, now_ns: EPOCH_NS, next_pid: FIRST_PID }
     }
