@@ -119,7 +119,7 @@ impl Extractor {
         let input = Input { event, root: &document.body, base: &document.body, argument };
         match self.kind {
             Kind::Number => self.number(input).map(Value::Number),
-            Kind::Boolean => match &*self.texts(input, true).into_iter().next()? {
+            Kind::Boolean => match &*self.text(input)? {
                 b"true" => Some(Value::Boolean(true)),
                 b"false" => Some(Value::Boolean(false)),
                 _ => None,
@@ -128,8 +128,23 @@ impl Extractor {
                 let texts = self.texts(input, false);
                 (!texts.is_empty()).then_some(Value::AnyText(texts))
             }
-            _ => self.texts(input, true).into_iter().next().map(Value::Text),
+            _ => self.text(input).map(Value::Text),
         }
+    }
+
+    /// The one text of a field that is no list.
+    fn text<'a>(&'a self, input: Input<'a>) -> Option<Cow<'a, [u8]>> {
+        let Read::Paths(pointers) = &self.read else { return self.texts(input, true).into_iter().next() };
+        if self.each.is_some() || pointers.iter().any(Pointer::is_many) {
+            return self.texts(input, true).into_iter().next();
+        }
+        // Most fields are a value at a path: no list is made for those.
+        let found = pointers.iter().find_map(|pointer| text_of(pointer.first(input.base, input.root)?));
+        let mut text = found.or_else(|| self.default.as_ref().map(|text| Cow::Borrowed(text.as_bytes())))?;
+        if let Some(edit) = &self.edit {
+            edit.apply(&mut text);
+        }
+        Some(text)
     }
 
     /// The paths it reads by themselves: not those of a text's pieces.
@@ -147,7 +162,7 @@ impl Extractor {
                 pointers.iter().filter_map(|it| number_of(it.first(input.base, input.root)?)).collect();
             return (!found.is_empty()).then(|| found.iter().fold(0, |sum: i128, next| sum.saturating_add(*next)));
         }
-        parse_number(&self.texts(input, true).into_iter().next()?)
+        parse_number(&self.text(input)?)
     }
 
     /// The texts of all elements, or the first alone.
