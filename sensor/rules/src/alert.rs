@@ -11,6 +11,7 @@ use crate::engine::{Context, time};
 use crate::event::Text;
 use crate::fields::FieldValue;
 use crate::rule_set::Rule;
+use crate::state::fields as state;
 
 /// How much a rule's alert matters, syslog's eight levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -161,7 +162,8 @@ pub struct Ancestor {
 
 impl Alert {
     pub(crate) fn new(rule: &Rule, context: &Context<'_>) -> Self {
-        let (output, fields) = rule.template.render(context);
+        let (output, mut fields) = rule.template.render(context);
+        fields.extend(context.found.into_iter().flat_map(state::always));
         Self {
             rule: rule.name.clone(),
             priority: rule.priority,

@@ -17,6 +17,7 @@ use crate::event::{Event, EventKind, Process, Text};
 use crate::limits::ANCESTRY_MAX;
 use crate::program::{Scratch, Watched};
 use crate::rule_set::RuleSet;
+use crate::state::{Found, SnapshotError, State, StateStats, What};
 
 pub use cost::{Costs, RuleCost, Stopwatch};
 pub use table::TableStats;
@@ -33,6 +34,10 @@ pub struct Limits {
     pub exited_keep_ns: u64,
     /// Ancestors a rule or an alert can see.
     pub ancestry_max: usize,
+    /// Keys that a rule over more than one event tells apart.
+    pub state_keys_max: usize,
+    /// Bytes that what is known of all such rules' events may take, about; each rule has its share.
+    pub state_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -42,6 +47,8 @@ impl Default for Limits {
             exited_max: 8_192,
             exited_keep_ns: 60 * time::SECOND_NS,
             ancestry_max: ANCESTRY_MAX,
+            state_keys_max: 65_536,
+            state_bytes_max: 64 << 20,
         }
     }
 }
@@ -90,6 +97,8 @@ pub(crate) struct Context<'a> {
     pub(crate) table: &'a ProcessTable,
     pub(crate) names: &'a Names,
     pub(crate) ancestry_max: usize,
+    /// What is said of events before, once a rule alerts that looks at them.
+    pub(crate) found: Option<&'a Found>,
 }
 
 impl<'a> Context<'a> {
@@ -133,6 +142,8 @@ pub struct Engine {
     matching: Matching,
     evaluator: Evaluator,
     scratch: Scratch,
+    firsts_scratch: Scratch,
+    state: State,
     costs: cost::Book,
 }
 
@@ -149,15 +160,20 @@ impl Engine {
             matching: Matching::default(),
             evaluator: Evaluator::default(),
             scratch: Scratch::default(),
+            firsts_scratch: Scratch::default(),
+            state: State::default(),
             costs: cost::Book::default(),
         };
         engine.replace_rules(rules);
         engine
     }
 
-    /// Rules in force from the next event on. The process table stays; what rules cost is counted anew.
+    /// Rules in force from the next event on. The process table stays, and what rules over more than one event know, where their name,
+    /// source and `cairn:` key stay; what rules cost is counted anew.
     pub fn replace_rules(&mut self, rules: Arc<RuleSet>) {
         self.scratch = rules.program().scratch();
+        self.firsts_scratch = rules.firsts().scratch();
+        self.state.replace(&rules, &self.limits);
         self.costs.reset(rules.rules().len(), rules.program().sections());
         self.rules = rules;
     }
@@ -216,6 +232,24 @@ impl Engine {
         self.table.stats()
     }
 
+    /// What rules over more than one event hold and what they lost.
+    pub fn state_stats(&self) -> StateStats {
+        self.state.stats()
+    }
+
+    /// What rules have learnt from events so far (`first_seen`, `spike`), for [`Engine::restore`] after a restart.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.state.snapshot()
+    }
+
+    /// Takes over what the rules in force had learnt, all of it or nothing; those of which the snapshot says nothing begin anew.
+    ///
+    /// # Errors
+    /// The bytes are no snapshot of this version, or damaged.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
+        self.state.restore(snapshot)
+    }
+
     /// Events handled so far.
     pub fn events(&self) -> u64 {
         self.events
@@ -269,7 +303,8 @@ impl Engine {
         executed: Option<&Tracked>,
         look: impl FnOnce(&RuleSet, &Context<'_>) -> T,
     ) -> (Vec<Alert>, T) {
-        let Self { rules, table, names, scratch, costs, .. } = self;
+        let Self { rules, table, names, scratch, firsts_scratch, state, costs, .. } = self;
+        state.tick(event);
         let context = Context {
             event,
             number: self.events,
@@ -281,15 +316,25 @@ impl Engine {
             table,
             names,
             ancestry_max: self.limits.ancestry_max,
+            found: None,
         };
         let seen = look(rules, &context);
         costs.begin();
-        let mut trial = Trial { rules, context: &context, matching: self.matching, costs, alerts: Vec::new() };
+        let mut trial = Trial { rules, context: &context, matching: self.matching, costs, state, alerts: Vec::new() };
         match self.evaluator {
             Evaluator::Compiled => rules.program().run(&context, scratch, &mut trial),
             Evaluator::Plain => trial.plainly(event),
         }
-        (trial.alerts, seen)
+        let alerts = trial.alerts;
+        // Last: an event is not its own successor.
+        if !rules.sequences().is_empty() {
+            let mut firsts = Firsts { rules, context: &context, state };
+            match self.evaluator {
+                Evaluator::Compiled => rules.firsts().run(&context, firsts_scratch, &mut firsts),
+                Evaluator::Plain => firsts.plainly(),
+            }
+        }
+        (alerts, seen)
     }
 }
 
@@ -299,6 +344,7 @@ struct Trial<'t, 'a> {
     context: &'t Context<'a>,
     matching: Matching,
     costs: &'t mut cost::Book,
+    state: &'t mut State,
     alerts: Vec<Alert>,
 }
 
@@ -331,12 +377,60 @@ impl Watched for Trial<'_, '_> {
 
     fn holds(&mut self, rule: u32) -> ControlFlow<()> {
         self.costs.held(rule);
-        self.alerts.push(Alert::new(self.rules.numbered(rule), self.context));
+        let held = self.rules.numbered(rule);
+        match &held.stateful {
+            None => self.alerts.push(Alert::new(held, self.context)),
+            Some(stateful) => {
+                // Silent, it is as if the rule had not held: the next one may alert.
+                let Some(found) = self.state.judge(rule, stateful, self.context) else {
+                    self.costs.skip();
+                    return ControlFlow::Continue(());
+                };
+                self.alerts.push(Alert::new(held, &Context { found: Some(&found), ..*self.context }));
+            }
+        }
         self.costs.skip();
         match self.matching {
             Matching::All => ControlFlow::Continue(()),
             Matching::First => ControlFlow::Break(()),
         }
+    }
+}
+
+/// The first events of sequences, kept for those that follow.
+struct Firsts<'t, 'a> {
+    rules: &'t RuleSet,
+    context: &'t Context<'a>,
+    state: &'t mut State,
+}
+
+impl Firsts<'_, '_> {
+    fn plainly(&mut self) {
+        let event = self.context.event;
+        let rules = self.rules;
+        for number in rules.sequences() {
+            let rule = rules.numbered(*number);
+            let Some(What::Sequence(asked)) = rule.stateful.as_ref().map(|stateful| &stateful.what) else { continue };
+            let is_concerned = rule.source == event.source() && asked.types.contains(event.event_type());
+            if is_concerned && asked.after.holds(self.context) {
+                let _ = self.holds(*number);
+            }
+        }
+    }
+}
+
+impl Watched for Firsts<'_, '_> {
+    fn tried(&mut self, _: usize) {}
+
+    fn passed(&mut self) {}
+
+    fn reached(&mut self, _: u32, _: u64) {}
+
+    fn holds(&mut self, rule: u32) -> ControlFlow<()> {
+        if let Some(stateful) = &self.rules.numbered(rule).stateful {
+            self.state.first(rule, stateful, self.context);
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -40,6 +40,7 @@ mod program;
 pub mod replay;
 mod rule_set;
 pub mod source;
+mod state;
 mod suggest;
 mod supply;
 mod text;
@@ -53,4 +54,5 @@ pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load,
 pub use problem::{Code, Problem, Severity};
 pub use rule_set::{Rule, RuleSet};
 pub use source::{Source, Sources};
+pub use state::{SnapshotError, StateStats};
 pub use supply::Supply;

@@ -59,6 +59,26 @@ pub const POINTER_BYTES_MAX: usize = 1_024;
 pub const POINTER_STEPS_MAX: usize = 64;
 /// Nodes and values of all compiled programs of a rule set together; rules that do not fit are tried one by one.
 pub const PROGRAM_SIZE_MAX: usize = 4 << 20;
+/// Fields that tell apart what a rule over more than one event counts.
+pub const STATE_FIELDS_MAX: usize = 8;
+/// Bytes of one such field's value that are told apart; of a longer one the length counts besides.
+pub const STATE_VALUE_BYTES_MAX: usize = 512;
+/// Bytes of a sequence's first event's field that are kept for the alert.
+pub const STATE_SHOWN_BYTES_MAX: usize = 1_024;
+/// The largest `above` of a `count`.
+pub const COUNT_ABOVE_MAX: u64 = 10_000;
+/// The largest `above` of a `count` of different values.
+pub const COUNT_DISTINCT_ABOVE_MAX: u64 = 1_000;
+/// Stretches of a `spike`'s baseline.
+pub const SPIKE_STRETCHES_MAX: u64 = 2_016;
+/// The longest time a rule over more than one event may look back, in nanoseconds: 400 days.
+pub const STATE_WINDOW_NS_MAX: u64 = 400 * 86_400 * 1_000_000_000;
+/// Bytes that what is known of one rule's events may take, about.
+pub const STATE_RULE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a snapshot of what is known of events.
+pub const SNAPSHOT_BYTES_MAX: usize = 128 << 20;
+/// Paths, credentials, accounts or programs of one declaration of honeytokens, each.
+pub const HONEYTOKENS_MAX: usize = 1_000;
 
 /// Reasons that are told why a rule did not match an event.
 pub const TRACE_REASONS_MAX: usize = 64;

@@ -9,6 +9,7 @@
 
 mod collect;
 mod exceptions;
+mod extension;
 mod finish;
 pub(crate) mod reader;
 

@@ -9,6 +9,7 @@ use crate::event::{Event, EventKind, EventType, SYSCALL};
 use crate::output::Template;
 use crate::program::{Entry, Program};
 use crate::source::Sources;
+use crate::state::{Stateful, What};
 
 /// One rule.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub struct Rule {
     /// The same as its author reads it.
     pub(crate) outline: Arc<Outline>,
     pub(crate) template: Template,
+    pub(crate) stateful: Option<Arc<Stateful>>,
 }
 
 /// Rules in the order they are defined. Cheap to share: put it into an `Arc`.
@@ -54,7 +56,27 @@ pub struct RuleSet {
     by_source: HashMap<String, Vec<u32>>,
     /// The same rules, compiled together.
     program: Program,
+    /// What must come before the rules that are sequences, by their numbers, likewise.
+    firsts: Program,
+    sequences: Vec<u32>,
     sources: Arc<Sources>,
+}
+
+impl Rule {
+    /// What it asks of events before, in canonical form: `count by proc.name within 5m above 10`. Nothing when it looks at one event.
+    pub fn state(&self) -> Option<&str> {
+        self.stateful.as_ref().map(|stateful| stateful.text.as_str())
+    }
+
+    fn first_types(&self) -> Option<&TypeSet> {
+        self.stateful.as_ref()?.first_types()
+    }
+
+    /// What must come before it, if it is a sequence.
+    fn as_first(&self, rule: u32) -> Option<Entry<'_>> {
+        let What::Sequence(asked) = &self.stateful.as_ref()?.what else { return None };
+        Some(Entry { rule, source: &self.source, condition: &asked.after, types: &asked.types })
+    }
 }
 
 impl RuleSet {
@@ -75,7 +97,10 @@ impl RuleSet {
             entry.types.types().for_each(|event_type| by_type[event_type.place()].push(entry.rule));
         }
         let program = Program::new(&entries);
-        Self { rules, disabled, by_type, by_source, program, sources: Arc::default() }
+        let sequences: Vec<Entry<'_>> = (0..).zip(&rules).filter_map(|(number, rule)| rule.as_first(number)).collect();
+        let firsts = Program::new(&sequences);
+        let sequences = sequences.iter().map(|entry| entry.rule).collect();
+        Self { rules, disabled, by_type, by_source, program, firsts, sequences, sources: Arc::default() }
     }
 
     /// The set with the sources that its rules files know.
@@ -110,8 +135,14 @@ impl RuleSet {
 
     /// Event types that some rule wants, so that a sensor can leave the others in the kernel.
     pub fn wanted_events(&self) -> impl Iterator<Item = EventType> + '_ {
-        EventType::all()
-            .filter(|event_type| self.by_type.get(event_type.place()).is_some_and(|rules| !rules.is_empty()))
+        EventType::all().filter(|event_type| {
+            let is_first = |rule: &u32| {
+                let rule = self.numbered(*rule);
+                rule.source == SYSCALL && rule.first_types().is_some_and(|types| types.contains(*event_type))
+            };
+            self.by_type.get(event_type.place()).is_some_and(|rules| !rules.is_empty())
+                || self.sequences.iter().any(is_first)
+        })
     }
 
     /// The numbers of the rules that an event's source and type concern, ascending.
@@ -129,5 +160,15 @@ impl RuleSet {
 
     pub(crate) fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The conditions of sequences' first events, by the number of their rule.
+    pub(crate) fn firsts(&self) -> &Program {
+        &self.firsts
+    }
+
+    /// The numbers of the rules that are sequences.
+    pub(crate) fn sequences(&self) -> &[u32] {
+        &self.sequences
     }
 }

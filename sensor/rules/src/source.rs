@@ -35,6 +35,7 @@ use crate::fields::{self, FieldArgument, FieldError, INDEX_MAX, Kind, Resolved, 
 use crate::limits::{DOCUMENT_BATCH_MAX, DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX};
 use crate::load::reader::Fields;
 use crate::problem::{self, Reporter};
+use crate::state::fields::{self as state, Shape};
 use crate::suggest;
 
 /// One source of events.
@@ -212,7 +213,7 @@ impl Sources {
 
     /// The fields that a condition for one of the sources may use.
     pub(crate) fn vocabulary(&self, index: usize) -> Vocabulary<'_> {
-        Vocabulary { sources: self, source: self.at(index) }
+        Vocabulary { sources: self, source: self.at(index), state: None }
     }
 }
 
@@ -221,6 +222,8 @@ impl Sources {
 pub(crate) struct Vocabulary<'s> {
     sources: &'s Sources,
     source: &'s Source,
+    /// What the rule asks of events before, where its output is checked.
+    state: Option<Shape>,
 }
 
 impl Vocabulary<'_> {
@@ -230,8 +233,16 @@ impl Vocabulary<'_> {
         SOURCES.vocabulary(0)
     }
 
+    /// The same for the output of a rule over more than one event.
+    pub(crate) fn with_state(self, state: Option<Shape>) -> Self {
+        Self { state, ..self }
+    }
+
     /// Checks a field and its argument.
     pub(crate) fn resolve(&self, field: &FieldRef) -> Result<Resolved, FieldError> {
+        if state::is_ours(&field.name) {
+            return state::resolve(field, self.state, |inner| self.resolve(inner));
+        }
         match self.source.resolve(field) {
             Err(FieldError::Unknown { name, near }) => {
                 let owner = self.sources.iter().find(|source| source.has_field(&name));
@@ -246,6 +257,9 @@ impl Vocabulary<'_> {
 
     /// The longest known field a text begins with, as output templates are read; its length in bytes.
     pub(crate) fn longest_known(&self, text: &str) -> Option<usize> {
+        if state::is_ours(text) {
+            return state::longest_known(text, |inner| self.longest_known(inner));
+        }
         if self.source.is_kernel() {
             return fields::longest_known(text);
         }
@@ -256,6 +270,9 @@ impl Vocabulary<'_> {
 
     /// The nearest name to one that is not known, as a hint.
     pub(crate) fn hint(&self, name: &str) -> Option<String> {
+        if state::is_ours(name) {
+            return state::hint(name, self.state);
+        }
         let other = self.sources.iter().find(|source| source.has_field(name));
         let hint =
             |owner: &Source| format!("it is a field of source `{0}`: write `source: {0}` in the rule", owner.name);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::exceptions::{self, Exception};
+use super::extension::{self, Extension};
 use super::reader::{Fields, Joined, Scalar};
 use super::{ENGINE_VERSION, PLUGIN_VERSIONS};
 use crate::alert::Priority;
@@ -63,11 +64,13 @@ pub(crate) struct RuleDefinition {
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) warn_evttypes: bool,
     pub(crate) skip_if_unknown_filter: bool,
+    /// What it asks of events before.
+    pub(crate) extension: Option<Extension>,
     /// Something beside condition and output is wrong with it: it is checked for more problems, and not used.
     pub(crate) is_broken: bool,
 }
 
-const RULE_KEYS: [&str; 15] = [
+const RULE_KEYS: [&str; 16] = [
     "rule",
     "desc",
     "condition",
@@ -83,13 +86,14 @@ const RULE_KEYS: [&str; 15] = [
     "capture_duration",
     "append",
     "override",
+    "cairn",
 ];
 
 /// What `override` may append to.
 const APPENDABLE: [&str; 5] = ["condition", "output", "desc", "tags", "exceptions"];
 /// What `override` may replace besides.
-const REPLACEABLE: [&str; 6] =
-    ["priority", "capture", "capture_duration", "enabled", "warn_evttypes", "skip-if-unknown-filter"];
+const REPLACEABLE: [&str; 7] =
+    ["priority", "capture", "capture_duration", "enabled", "warn_evttypes", "skip-if-unknown-filter", "cairn"];
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -340,7 +344,9 @@ impl Collector {
         let exceptions = exceptions::read(fields, reporter);
         let source = fields.scalar("source", reporter);
         let has_source = source.is_some();
-        let is_broken = description.is_none() || output.is_none() || priority.is_none();
+        let extension = extension::read(fields, reporter);
+        let is_extension_broken = extension.is_none() && fields.get("cairn").is_some_and(|node| !node.is_null());
+        let is_broken = description.is_none() || output.is_none() || priority.is_none() || is_extension_broken;
         let Some(condition) = condition else { return };
         let source = source.unwrap_or_else(|| Scalar { value: "syscall".to_owned(), ..name.clone() });
         let rule = RuleDefinition {
@@ -356,6 +362,7 @@ impl Collector {
             exceptions,
             warn_evttypes: fields.boolean("warn_evttypes", true, reporter),
             skip_if_unknown_filter: fields.boolean("skip-if-unknown-filter", false, reporter),
+            extension,
             name: name.clone(),
         };
         let is_full = self.rules.items.len() >= RULES_MAX;
@@ -427,6 +434,7 @@ impl Collector {
                     let text = fields.scalar(key, reporter);
                     rule.priority = text.and_then(|text| priority(fields, &text, reporter)).unwrap_or(rule.priority);
                 }
+                "cairn" => rule.extension = extension::read(fields, reporter),
                 "enabled" => rule.enabled = fields.boolean(key, rule.enabled, reporter),
                 "warn_evttypes" => rule.warn_evttypes = fields.boolean(key, rule.warn_evttypes, reporter),
                 "skip-if-unknown-filter" => {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::collect::{Collector, ListDefinition, RuleDefinition};
+use super::extension::{self, Compiling, Extension};
 use super::reader::Joined;
 use super::{Counts, exceptions};
 use crate::compile::{self, CompileError, Compiled, Location, MacroLookup, Outline, Scope, TypeSet};
@@ -16,6 +17,7 @@ use crate::output::Template;
 use crate::problem::{Code, Reporter};
 use crate::rule_set::{Rule, RuleSet};
 use crate::source::{Source, Vocabulary};
+use crate::state::fields as state;
 use crate::suggest;
 use crate::supply::Supply;
 
@@ -69,15 +71,15 @@ pub(crate) fn compile_alone(
 type Place = (usize, usize);
 
 /// What names stand for while conditions are compiled.
-struct NamesInForce<'a> {
+pub(super) struct NamesInForce<'a> {
     lists: HashMap<String, Arc<[Word]>>,
     used_lists: HashSet<String>,
     /// The source whose fields conditions may use now.
-    source: usize,
+    pub(super) source: usize,
     /// For each source, what became of each macro: a macro may mean something to one source, and nothing to another.
     states: Vec<Vec<State>>,
     used_macros: HashSet<usize>,
-    collector: &'a Collector,
+    pub(super) collector: &'a Collector,
     /// Macros first defined at or after this place in the order are not visible: that of the macro being compiled.
     visibility: usize,
     warnings: Vec<Warning>,
@@ -354,8 +356,21 @@ fn rule(
     let condition_text = definition.condition.text();
     let compiled = compile_text(&condition_text, &definition.condition, definition, &item, names, reporter);
     let exceptions = compile_exceptions(definition, &item, names, reporter);
-    let template = template(definition, &item, names.collector.sources.vocabulary(position), reporter);
-    let (compiled, exceptions, template) = (compiled?, exceptions?, template?);
+    let extension = definition.extension.as_ref();
+    let stateful = extension.map(|extension| extension::compile(extension, definition, &item, names, reporter));
+    let shape = extension.map(Extension::shape);
+    let vocabulary = names.collector.sources.vocabulary(position);
+    let template = template(definition, &item, vocabulary.with_state(shape), reporter);
+    let (mut compiled, exceptions, template) = (compiled?, exceptions?, template?);
+    let stateful = match stateful {
+        Some(stateful) => {
+            let Compiling { mut stateful, fields } = stateful?;
+            stateful.shown = extension::shown(template.fields(), vocabulary);
+            compiled.facts.fields.extend(fields);
+            Some(Arc::new(stateful))
+        }
+        None => None,
+    };
     locate(&compiled.outline, &definition.condition, reporter);
     let compiled = match compile::all_but(compiled, exceptions) {
         Ok(compiled) => compiled,
@@ -368,6 +383,9 @@ fn rule(
     report_event_types(definition, &compiled.types, &item, reporter);
     let asked = Asked { source: &source, supply };
     let blind_fields = report_blind_spots(definition, &compiled, &template, asked, &item, reporter);
+    if let Some(types) = stateful.as_ref().and_then(|stateful| stateful.first_types()) {
+        report_blind_first(definition, types, asked, &item, reporter);
+    }
     let place = definition.name.place();
     let (file, line) = reporter.file_and_line(place);
     Some(Rule {
@@ -376,7 +394,7 @@ fn rule(
         priority: definition.priority,
         tags: definition.tags.clone(),
         source: definition.source.value.clone(),
-        output: definition.output.text(),
+        output: definition.shown_output().text(),
         condition_text,
         event_types: compiled.types.names(),
         fields: compiled.facts.fields.into_iter().collect(),
@@ -386,6 +404,7 @@ fn rule(
         condition: compiled.node,
         outline: compiled.outline,
         template,
+        stateful,
     })
 }
 
@@ -397,7 +416,7 @@ fn locate(outline: &Outline, text: &Joined, reporter: &Reporter<'_>) {
     });
 }
 
-fn compile_text(
+pub(super) fn compile_text(
     text: &str,
     joined: &Joined,
     definition: &RuleDefinition,
@@ -482,10 +501,11 @@ fn template(
     vocabulary: Vocabulary<'_>,
     reporter: &mut Reporter<'_>,
 ) -> Option<Template> {
-    match Template::parse(&definition.output.text(), vocabulary) {
+    let output = definition.shown_output();
+    match Template::parse(&output.text(), vocabulary) {
         Ok(template) => Some(template),
         Err(error) => {
-            let place = definition.output.place_at(error.offset, reporter);
+            let place = output.place_at(error.offset, reporter);
             if error.is_unknown_field && definition.skip_if_unknown_filter {
                 let message = format!("{}: the rule is skipped", error.message);
                 reporter.warning(Code::LoadUnknownFilter, place, item, message, error.hint);
@@ -520,6 +540,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn has_field(&self, written: &str) -> bool {
+        let Some(written) = state::of_event(written) else { return true };
         if self.source.is_kernel() { self.supply.has_field(written) } else { self.source.supplies(written) }
     }
 
@@ -565,6 +586,24 @@ fn report_blind_spots(
     }
     blind.extend(shown);
     blind.into_iter().collect()
+}
+
+/// Says which first events of a sequence will not come.
+fn report_blind_first(
+    definition: &RuleDefinition,
+    types: &TypeSet,
+    asked: Asked<'_>,
+    item: &str,
+    reporter: &mut Reporter<'_>,
+) {
+    let supplied = asked.events();
+    let missing = types.intersection(&supplied.complement());
+    if types.is_full() || missing.is_empty() || missing.len() > EVENT_TYPES_MAX || !definition.enabled {
+        return;
+    }
+    let only = if types.intersection(&supplied).is_empty() { ", so the rule can never alert" } else { "" };
+    let message = format!("events {} of `after` are not supplied{only}", missing.names().join(", "));
+    reporter.warning(Code::CairnBlindSpot, definition.name.place(), item, message, None);
 }
 
 fn report_macros(names: &mut NamesInForce<'_>, failed_users: &HashMap<Place, Vec<bool>>, reporter: &mut Reporter<'_>) {

@@ -1,0 +1,304 @@
+//! What rules have learnt, as bytes, so that it survives a restart: `first_seen` and `spike`. Windows of `count` and `sequence` are short and
+//! begin anew.
+//!
+//! Numbers are little-endian; a text is its length in four bytes and its bytes.
+//!
+//! | part | what |
+//! |---|---|
+//! | head | [`MAGIC`], which ends in the version |
+//! | clocks | how many, 4 bytes; each: source, what it shows, the latest event's time, 8 bytes each |
+//! | rules | how many, 4 bytes; each: name, source, `cairn:` key in canonical form, since when it is watched, kind (1 byte), keys |
+//! | keys | how many, 4 bytes; each, the one touched longest ago first: key, when it was touched, and for `spike` its stretches: how many, 4 bytes; number and count, 8 bytes each |
+//!
+//! Nothing follows. Whoever keeps the bytes keeps them whole; they are checked all the same.
+
+use super::clock::Clock;
+use super::table::{Kept, Table};
+use super::{Keys, State, Watched};
+use crate::event::SYSCALL;
+use crate::limits::{SNAPSHOT_BYTES_MAX, SPIKE_STRETCHES_MAX};
+
+const MAGIC: &[u8; 12] = b"cairn-state\x01";
+const FIRST_SEEN: u8 = 1;
+const SPIKE: u8 = 2;
+
+/// Why bytes are no snapshot. What rules knew before is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// More bytes than [`SNAPSHOT_BYTES_MAX`].
+    #[error("a snapshot of {bytes} bytes, more than {SNAPSHOT_BYTES_MAX}")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// It does not begin as one does, or is of another version.
+    #[error("no snapshot of this version")]
+    Version,
+    /// It ends too early, or says what cannot be.
+    #[error("the snapshot is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// Where.
+        offset: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+}
+
+impl State {
+    /// What was learnt so far.
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        let clocks = std::iter::once((SYSCALL, &self.kernel))
+            .chain(self.documents.iter().map(|(source, clock)| (source.as_str(), clock)));
+        let mut clocks: Vec<(&str, &Clock)> = clocks.filter(|(_, clock)| clock.has_begun()).collect();
+        clocks.sort_by_key(|(source, _)| *source);
+        put_count(&mut out, clocks.len());
+        for (source, clock) in clocks {
+            put_bytes(&mut out, source.as_bytes());
+            put(&mut out, clock.now());
+            put(&mut out, clock.latest_ns());
+        }
+        let lasting =
+            |watched: &&Watched| watched.since.is_some() && matches!(watched.keys, Keys::FirstSeen(_) | Keys::Spike(_));
+        let rules: Vec<&Watched> = self.rules.iter().flatten().filter(lasting).collect();
+        put_count(&mut out, rules.len());
+        for watched in rules {
+            for text in [&watched.name, &watched.source, &watched.text] {
+                put_bytes(&mut out, text.as_bytes());
+            }
+            put(&mut out, watched.since.unwrap_or_default());
+            match &watched.keys {
+                Keys::FirstSeen(table) => put_keys(&mut out, FIRST_SEEN, table, |_, _| ()),
+                Keys::Spike(table) => put_keys(&mut out, SPIKE, table, |out, stretches| {
+                    put_count(out, stretches.counts.len());
+                    for (stretch, count) in &stretches.counts {
+                        put(out, *stretch);
+                        put(out, *count);
+                    }
+                }),
+                Keys::Count(_) | Keys::Sequence(_) => {}
+            }
+        }
+        out
+    }
+
+    /// Takes over what a snapshot says of the rules in force, all of it or nothing. What they knew before is given up; those of which it says
+    /// nothing begin anew.
+    pub(crate) fn restore(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let mut reader = Reader::new(bytes)?;
+        let clocks = reader.clocks()?;
+        let mut rules = Vec::new();
+        for _ in 0..reader.count()? {
+            rules.push(reader.rule(&clocks)?);
+        }
+        reader.end()?;
+        for (source, resumed) in &clocks {
+            let clock = if source == SYSCALL { Some(&mut self.kernel) } else { self.documents.get_mut(source) };
+            let Some(clock) = clock else { continue };
+            // Events that came in since the start have moved on from where the snapshot was.
+            let (had_begun, latest_ns) = (clock.has_begun(), clock.latest_ns());
+            *clock = *resumed;
+            if had_begun {
+                let gone = latest_ns.saturating_sub(resumed.latest_ns());
+                *clock = Clock::resumed(resumed.now().saturating_add(gone), latest_ns);
+            }
+        }
+        for watched in self.rules.iter_mut().flatten() {
+            let clock =
+                if watched.source == SYSCALL { Some(&self.kernel) } else { self.documents.get(&watched.source) };
+            watched.since = clock.filter(|clock| clock.has_begun()).map(Clock::now);
+            watched.keys.clear();
+            let same = |known: &&Learnt| {
+                known.name == watched.name && known.source == watched.source && known.text == watched.text
+            };
+            let Some(known) = rules.iter().find(same) else { continue };
+            watched.since = Some(known.since);
+            match (&mut watched.keys, &known.keys) {
+                (Keys::FirstSeen(table), LearntKeys::FirstSeen(keys)) => {
+                    for (key, touched) in keys {
+                        table.update(key, *touched, |known| known.is_known = true);
+                    }
+                }
+                (Keys::Spike(table), LearntKeys::Spike(keys)) => {
+                    for (key, touched, counts) in keys {
+                        table.update(key, *touched, |known| known.counts = counts.iter().copied().collect());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a snapshot says of one rule.
+struct Learnt<'b> {
+    name: &'b str,
+    source: &'b str,
+    text: &'b str,
+    since: u64,
+    keys: LearntKeys<'b>,
+}
+
+enum LearntKeys<'b> {
+    FirstSeen(Vec<(&'b [u8], u64)>),
+    Spike(Vec<(&'b [u8], u64, Counts)>),
+}
+
+/// By number of its stretch, how many events.
+type Counts = Vec<(u64, u64)>;
+
+fn put(out: &mut Vec<u8>, number: u64) {
+    out.extend(number.to_le_bytes());
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend(u32::try_from(count).expect("invariant: bounded far below").to_le_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.extend(bytes);
+}
+
+fn put_keys<V: Kept>(out: &mut Vec<u8>, kind: u8, table: &Table<V>, value: impl Fn(&mut Vec<u8>, &V)) {
+    out.push(kind);
+    put_count(out, table.len());
+    for (key, touched, kept) in table.iter() {
+        put_bytes(out, key);
+        put(out, touched);
+        value(out, kept);
+    }
+}
+
+struct Reader<'b> {
+    bytes: &'b [u8],
+    at: usize,
+}
+
+impl<'b> Reader<'b> {
+    fn new(bytes: &'b [u8]) -> Result<Self, SnapshotError> {
+        if bytes.len() > SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::TooLarge { bytes: bytes.len() });
+        }
+        if !bytes.starts_with(MAGIC) {
+            return Err(SnapshotError::Version);
+        }
+        Ok(Self { bytes, at: MAGIC.len() })
+    }
+
+    fn damaged<T>(&self, what: &'static str) -> Result<T, SnapshotError> {
+        Err(SnapshotError::Damaged { offset: self.at, what })
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'b [u8], SnapshotError> {
+        let taken = self.at.checked_add(len).and_then(|end| self.bytes.get(self.at..end));
+        let Some(taken) = taken else { return self.damaged("it ends too early") };
+        self.at += len;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u64, SnapshotError> {
+        let bytes = self.take(8)?;
+        Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn count(&mut self) -> Result<usize, SnapshotError> {
+        let bytes = self.take(4)?;
+        Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+    }
+
+    fn text(&mut self) -> Result<&'b str, SnapshotError> {
+        let bytes = self.key()?;
+        std::str::from_utf8(bytes).or_else(|_| self.damaged("a name that is not UTF-8"))
+    }
+
+    fn key(&mut self) -> Result<&'b [u8], SnapshotError> {
+        let len = self.count()?;
+        self.take(len)
+    }
+
+    fn clocks(&mut self) -> Result<Vec<(String, Clock)>, SnapshotError> {
+        let mut clocks = Vec::new();
+        for _ in 0..self.count()? {
+            let source = self.text()?.to_owned();
+            clocks.push((source, Clock::resumed(self.number()?, self.number()?)));
+        }
+        Ok(clocks)
+    }
+
+    fn rule(&mut self, clocks: &[(String, Clock)]) -> Result<Learnt<'b>, SnapshotError> {
+        let (name, source, text) = (self.text()?, self.text()?, self.text()?);
+        let Some((_, clock)) = clocks.iter().find(|(known, _)| known == source) else {
+            return self.damaged("a rule of a source without a clock");
+        };
+        let since = self.moment(&mut 0, clock)?;
+        let mut last = 0;
+        let kind = self.take(1)?[0];
+        let count = self.count()?;
+        // Nothing is reserved for what a count says: only what is there is kept.
+        let keys = match kind {
+            FIRST_SEEN => {
+                let mut keys = Vec::new();
+                for _ in 0..count {
+                    keys.push((self.key()?, self.moment(&mut last, clock)?));
+                }
+                LearntKeys::FirstSeen(keys)
+            }
+            SPIKE => {
+                let mut keys = Vec::new();
+                for _ in 0..count {
+                    let (key, touched) = (self.key()?, self.moment(&mut last, clock)?);
+                    keys.push((key, touched, self.stretches(touched)?));
+                }
+                LearntKeys::Spike(keys)
+            }
+            _ => return self.damaged("a kind of rule that is not known"),
+        };
+        Ok(Learnt { name, source, text, since, keys })
+    }
+
+    /// A time that is not before the last one, and not after what the clock shows.
+    fn moment(&mut self, last: &mut u64, clock: &Clock) -> Result<u64, SnapshotError> {
+        let moment = self.number()?;
+        if moment < *last || moment > clock.now() {
+            return self.damaged("a time that cannot be");
+        }
+        *last = moment;
+        Ok(moment)
+    }
+
+    fn stretches(&mut self, touched: u64) -> Result<Counts, SnapshotError> {
+        let count = self.count()?;
+        if count as u64 > SPIKE_STRETCHES_MAX + 1 {
+            return self.damaged("too many stretches");
+        }
+        let mut stretches = Counts::new();
+        for _ in 0..count {
+            let one = (self.number()?, self.number()?);
+            let is_next = stretches.last().is_none_or(|(before, _)| *before < one.0);
+            // A count of one event a nanosecond is more than there can be; sums of these do not overflow.
+            if !is_next || one.0 > touched || one.1 > 1 << 48 {
+                return self.damaged("a stretch that cannot be");
+            }
+            stretches.push(one);
+        }
+        Ok(stretches)
+    }
+
+    fn end(&self) -> Result<(), SnapshotError> {
+        if self.at == self.bytes.len() { Ok(()) } else { self.damaged("something follows its end") }
+    }
+}
+
+impl Keys {
+    fn clear(&mut self) {
+        match self {
+            Self::Count(table) => table.clear(),
+            Self::Spike(table) => table.clear(),
+            Self::FirstSeen(table) => table.clear(),
+            Self::Sequence(table) => table.clear(),
+        }
+    }
+}
