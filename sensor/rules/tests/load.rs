@@ -368,7 +368,7 @@ fn overrides_and_appends() {
       --> b.yaml:7:68 in rule "R"
      7 |   override: {condition: append, output: replace, priority: append, colour: replace}
        |                                                                    ^
-      hint: this may be done to: condition, output, desc, tags, exceptions, priority, capture, capture_duration, enabled, warn_evttypes, skip-if-unknown-filter
+      hint: this may be done to: condition, output, desc, tags, exceptions, priority, capture, capture_duration, enabled, warn_evttypes, skip-if-unknown-filter, cairn
 
     error[LOAD_ERR_YAML_VALIDATE]: an appended rule needs `condition` or `exceptions`
       --> b.yaml:13:3 in rule "R"
