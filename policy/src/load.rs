@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cairn_guardrails::Guardrails;
 use cairn_rules::replay::{self, Attachment, Case};
+use cairn_rules::source::Intake;
 use cairn_rules::{RuleSet, RulesFile};
 use cairn_schemas::config::{CONFIG_VERSION, PolicyConfig, RINGS_MAX, ResponseFile};
 use serde::Deserialize;
@@ -54,6 +55,12 @@ impl Policy {
         };
         warnings.sort();
         Ok(Self { config, rules: Arc::new(rules), guardrails, responses, warnings, cases })
+    }
+
+    /// Runs its rules over events that come from outside, from sources that are not the kernel.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        Intake::new(Arc::clone(&self.rules))
     }
 }
 

@@ -198,6 +198,8 @@ fn rules_for_a_source_that_the_policy_declares_are_tested_on_its_log() {
     ];
     let policy = Policy::load(&tree(&files)).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(policy.test().accepted(), "{}", policy.test());
+    let taken = policy.intake().take("door", log.lines().last().unwrap().as_bytes(), 7).unwrap();
+    assert_eq!(taken[0].alerts[0].output, "eve");
     let missing = problem("detections/tests/door.yaml", &case.replace("door.jsonl", "doors.jsonl"));
     assert!(missing.contains("there is no file `detections/tests/log/doors.jsonl`"), "{missing}");
 }

@@ -28,6 +28,7 @@ use extract::{Extractor, Read};
 pub use intake::{Intake, IntakeError, LineError, Taken};
 use pointer::Pointer;
 
+use crate::alert::Alert;
 use crate::compile::TypeSet;
 use crate::condition::FieldRef;
 use crate::event::{Document, Event, EventKind, EventType, SYSCALL};
@@ -322,12 +323,27 @@ impl Source {
         })
     }
 
-    /// Does the field tell who a person is, as a rule writes it? Besides the fields that are declared so, `json.value` where it leads to
-    /// what one of them shows, or to what holds that, and what shows the document whole or in short.
+    /// Does the field tell who a person is, as an output writes it, in a transformer or not? Besides the fields that are declared so,
+    /// `json.value` where it leads to what one of them shows, or to what holds that, and what shows the document whole or in short.
     ///
     /// The kernel's fields are not told here: which of them are personal is the record's affair.
     #[must_use]
     pub fn is_personal(&self, written: &str) -> bool {
+        let mut is_in_argument = false;
+        let mut parts = written.split(|c: char| {
+            is_in_argument = c == '[' || (is_in_argument && c != ']');
+            !is_in_argument && matches!(c, '(' | ')' | ',' | ' ' | '"' | '\'')
+        });
+        parts.any(|field| self.is_personal_field(field))
+    }
+
+    /// Which of an alert's fields [`Source::is_personal`] is true of: a record of the alert hides their values.
+    #[must_use]
+    pub fn personal_fields(&self, alert: &Alert) -> Vec<String> {
+        alert.fields.keys().filter(|field| self.is_personal(field)).cloned().collect()
+    }
+
+    fn is_personal_field(&self, written: &str) -> bool {
         let (name, argument) = written.split_once('[').unwrap_or((written, ""));
         let path = argument.strip_suffix(']').unwrap_or(argument);
         match name {

@@ -67,6 +67,8 @@ fn an_alert_on_a_document_has_falcos_shape() {
         "requestObject": {"spec": {"containers": [{"image": "evil:1", "securityContext": {"privileged": true}}]}}}"#;
     let taken = Intake::new(rules(K8S)).take("k8s_audit", body.as_bytes(), 7).unwrap();
     assert_eq!(taken[0].foreign_id.as_deref(), Some("a/ResponseComplete"));
+    let source = Sources::built_in().get("k8s_audit").unwrap();
+    assert_eq!(source.personal_fields(&taken[0].alerts[0]), ["ka.user.name"]);
     insta::assert_snapshot!(serde_json::to_string_pretty(&taken[0].alerts[0].to_falco_json("control")).unwrap(), @r##"
     {
       "hostname": "control",
@@ -150,6 +152,76 @@ fn what_falcos_rules_for_these_plugins_ask_for_is_there() {
             rules(&format!("{versions}{}", rule("R", source, condition, output)));
         }
     }
+}
+
+/// The shapes in which those rules are written: trailing commas, conditions over several plain lines, empty lists in lists, names of macros that
+/// are words, colons in values.
+#[test]
+fn the_shapes_of_falcos_rules_for_these_plugins_load() {
+    let text = r#"
+- required_engine_version: 15
+
+- list: k8s_stages
+  items: ["ResponseComplete"]
+
+- list: nobody
+  items: []
+
+- list: users
+  items: [
+    "minikube", "kube-proxy",
+    nobody,
+    cluster-autoscaler,
+    "system:addon-manager",
+    ]
+
+- macro: always
+  condition: (jevt.rawtime exists)
+
+- macro: kevt
+  condition: (jevt.value[/stage] in (k8s_stages))
+
+- macro: role
+  condition: ka.target.resource=roles
+
+- macro: pod
+  condition: ka.target.resource=pods and not ka.target.subresource exists
+
+- macro: allowed
+  condition: (ka.req.pod.containers.image.repository in (nobody) or
+              ka.req.pod.containers.image.repository in (users))
+
+- rule:  Spaced out
+  desc: >
+     Detect what is written so
+  condition: kevt and (role or pod) and (ka.target.name startswith "system:") and
+             not ka.target.name in (system:coredns, system:managed-certificate-controller) and not allowed
+             and not ka.user.name in (users) and always
+  output: Role (user=%ka.user.name obj=%jevt.obj reason=%ka.auth.reason))
+  priority: WARNING
+  source: k8s_audit
+  tags: [k8s]
+
+- rule: Over lines
+  desc: d
+  condition:
+    ct.name="ConsoleLogin" and not ct.error exists
+    and (json.value[/a/b]=false or
+      json.value[/a/c]="")
+  output:
+    Detected
+    (principal=%ct.user.principalid,
+    image id=%json.value[/responseElements/instancesSet/items/0/instanceId])
+  priority: WARNING
+  tags:
+  - cloud
+  source: aws_cloudtrail
+"#;
+    let role = r#"{"stage": "ResponseComplete", "objectRef": {"resource": "roles", "name": "system:x"}, "user": {"username": "eve"}}"#;
+    assert_eq!(alerts(text, "k8s_audit", role).len(), 1);
+    assert!(alerts(text, "k8s_audit", &role.replace("eve", "system:addon-manager")).is_empty());
+    let login = r#"{"eventName": "ConsoleLogin", "a": {"c": ""}}"#;
+    assert_eq!(alerts(text, "aws_cloudtrail", login), ["Detected (principal=<NA>, image id=<NA>)"]);
 }
 
 #[test]
