@@ -560,6 +560,33 @@ fn declarations_are_bounded() {
 }
 
 #[test]
+fn counting_over_documents_is_the_rules_affair() {
+    let text = "\
+- rule: Push bombing
+  desc: Second factors denied again and again.
+  condition: okta.evt.type = user.mfa.okta_verify.deny_push
+  output: Pushes denied (who=%okta.actor.alternateid)
+  priority: WARNING
+  source: okta
+  cairn:
+    count: {by: [okta.actor.id], within: 5m, above: 2}
+";
+    let event = |who: &str, minute: u8| {
+        json!({"eventType": "user.mfa.okta_verify.deny_push", "published": format!("2026-01-02T03:{minute:02}:00Z"),
+            "actor": {"id": who, "alternateId": who}})
+    };
+    let mut intake = Intake::new(rules(text));
+    let mut take = |events: Value| -> Vec<String> {
+        let taken = intake.take("okta", events.to_string().as_bytes(), 7).unwrap();
+        taken.into_iter().flat_map(|taken| taken.alerts).map(|alert| alert.output).collect()
+    };
+    assert!(take(json!([event("eve", 0), event("bob", 1), event("eve", 2)])).is_empty());
+    // Three of eve's in five minutes of their own time, in two bodies.
+    assert_eq!(take(json!([event("bob", 3), event("eve", 4)])), ["Pushes denied (who=eve)"]);
+    assert!(take(json!([event("bob", 30)])).is_empty());
+}
+
+#[test]
 fn a_body_that_is_none_is_refused_whole() {
     let mut intake = Intake::new(rules(K8S));
     let error = |intake: &mut Intake, source: &str, body: &str| {
