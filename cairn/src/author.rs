@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use cairn_guardrails::Limits;
 use cairn_policy::dir::{self, DirError};
-use cairn_policy::{Policy, Problems, check};
+use cairn_policy::{Policy, Problems, TestReport, check, junit};
 use clap::Args;
 use serde_json::json;
 
@@ -70,6 +70,18 @@ pub(crate) struct TestArguments {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    /// Write the report to FILE as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// List the clauses of detections that no test would miss
+    #[arg(long)]
+    clauses: bool,
+    /// Fail if tests cover fewer of the rules than this, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    min_coverage: Option<u8>,
+    /// Fail if fewer of the detections' clauses decided an event of a test than this, in per cent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    min_clauses: Option<u8>,
 }
 
 /// 0 all pass, 1 a test fails or the policy does not load, 2 it cannot be read.
@@ -90,18 +102,41 @@ pub(crate) fn test(arguments: &TestArguments) -> Result<ExitCode, Failure> {
         }
     };
     let report = policy.test();
+    if let Some(path) = &arguments.junit {
+        std::fs::write(path, junit(&report))
+            .map_err(|error| Failure::unknown(format!("{}: {error}", path.display())))?;
+    }
+    let short = too_little(arguments, &report);
+    let accepted = report.accepted() && short.is_none();
     if arguments.json {
-        say::line(format_args!(
-            "{:#}",
-            json!({ "accepted": report.accepted(), "warnings": policy.warnings, "report": report })
-        ));
+        say::line(format_args!("{:#}", json!({ "accepted": accepted, "warnings": policy.warnings, "report": report })));
     } else {
         for warning in &policy.warnings {
             say::line(format_args!("WARN {warning}"));
         }
+        if arguments.clauses {
+            report.unnoticed_clauses().lines().for_each(|line| say::line(format_args!("CLAUSE {line}")));
+        }
         say::line(&report);
     }
-    Ok(ExitCode::from(u8::from(!report.accepted())))
+    match short {
+        Some(short) if report.accepted() => {
+            Err(Failure::bad(short).hint("`cairn test --clauses` lists what no test would miss"))
+        }
+        _ => Ok(ExitCode::from(u8::from(!accepted))),
+    }
+}
+
+/// What is asked of coverage on the command line and not reached.
+fn too_little(arguments: &TestArguments, report: &TestReport) -> Option<String> {
+    let asked = [
+        (arguments.min_coverage, report.coverage_percent(), "rules"),
+        (arguments.min_clauses, report.clauses_percent(), "clauses"),
+    ];
+    asked.into_iter().find_map(|(min, percent, what)| {
+        let min = min?;
+        (percent < usize::from(min)).then(|| format!("tests cover {percent} % of the {what}, less than {min} %"))
+    })
 }
 
 fn of_dir(error: &DirError) -> Failure {

@@ -14,6 +14,7 @@
 
 pub mod check;
 pub mod dir;
+mod junit;
 pub mod limits;
 mod load;
 mod problem;
@@ -23,6 +24,7 @@ mod tree;
 mod yaml;
 
 pub use cairn_schemas::config::ResponseFile as Response;
+pub use junit::junit;
 pub use load::Policy;
 pub use problem::{Problem, Problems};
 pub use testing::{CoverageReport, TestCase, TestKind, TestReport, Uncovered};

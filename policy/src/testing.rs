@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use cairn_rules::replay;
+use cairn_rules::replay::{self, RuleCoverage};
 use cairn_schemas::config::Coverage;
 use serde::Serialize;
 
@@ -60,6 +60,12 @@ pub struct CoverageReport {
     pub total: usize,
     /// Those that are not covered, ordered by file and line.
     pub uncovered: Vec<Uncovered>,
+    /// Number of clauses of the detections: what `and` and `or` join in a rule's own text.
+    pub clauses: usize,
+    /// Number of those that some event of a passed case was decided by.
+    pub clauses_decided: usize,
+    /// Each detection with its clauses, in the order in which they are defined.
+    pub detections: Vec<RuleCoverage>,
 }
 
 /// A guardrail rule or a detection that tests do not cover.
@@ -97,6 +103,7 @@ impl Policy {
             missing: "no test makes it speak".to_owned(),
         }));
         uncovered.sort();
+        let (clauses, clauses_decided) = detections.clauses();
         let passed = cases.iter().filter(|case| case.passed).count();
         TestReport {
             passed,
@@ -106,11 +113,14 @@ impl Policy {
                 mode: self.config.tests.coverage,
                 total: guardrails.coverage.len() + detections.rules.len(),
                 uncovered,
+                clauses,
+                clauses_decided,
+                detections: detections.rules,
             },
         }
     }
 
-    fn uncovered_detection(&self, coverage: &replay::RuleCoverage) -> Uncovered {
+    fn uncovered_detection(&self, coverage: &RuleCoverage) -> Uncovered {
         let (file, line) = match self.rules.rule(&coverage.rule) {
             Some(rule) => (rule.file.clone(), number(rule.line)),
             None => (String::new(), 0),
@@ -158,6 +168,30 @@ impl TestReport {
         let covered = self.coverage.total - self.coverage.uncovered.len();
         (covered * 100).checked_div(self.coverage.total).unwrap_or(100)
     }
+
+    /// Clauses of detections that decided some event of a passed case, in per cent, rounded down; 100 when there are none.
+    pub fn clauses_percent(&self) -> usize {
+        (self.coverage.clauses_decided * 100).checked_div(self.coverage.clauses).unwrap_or(100)
+    }
+
+    /// The clauses whose loss no test would notice: a line for each, those that never decided anything first said so. Empty when there
+    /// are none.
+    pub fn unnoticed_clauses(&self) -> String {
+        let mut out = String::new();
+        for rule in &self.coverage.detections {
+            for clause in &rule.clauses {
+                let what = match (clause.decided_true, clause.decided_false) {
+                    (true, true) => continue,
+                    (false, false) => "decided nothing",
+                    (true, false) => "was never false where it mattered: no test would fail without it",
+                    (false, true) => "was never true where it mattered",
+                };
+                let place = format!("{}:{}:{}", clause.file, clause.line, clause.column);
+                out.push_str(&format!("{place}: `{}`: {} {what}\n", rule.rule, clause.text));
+            }
+        }
+        out
+    }
 }
 
 /// As `cairn test` prints it: what failed, what is not covered, the counts.
@@ -181,6 +215,9 @@ impl fmt::Display for TestReport {
         if word.is_some() {
             let covered = self.coverage.total - self.coverage.uncovered.len();
             write!(out, "; {covered} of {} rules covered", self.coverage.total)?;
+            if self.coverage.clauses > 0 {
+                write!(out, ", {} of {} clauses", self.coverage.clauses_decided, self.coverage.clauses)?;
+            }
         }
         Ok(())
     }
