@@ -16,14 +16,15 @@ use serde::Serialize;
 
 use crate::alert::Alert;
 use crate::capture;
-use crate::engine::{Engine, Limits, Names};
+use crate::engine::{Engine, Limits, Matching, Names};
 use crate::event::{Event, Process};
+use crate::explain::EventTrace;
 use crate::limits::{CAPTURE_CASE_EVENTS_MAX, CASE_ALERTS_MAX};
 use crate::problem::Problem;
 use crate::rule_set::{Rule, RuleSet};
 use crate::suggest;
 
-pub use case::{parse, parse_with};
+pub use case::{named_files, parse, parse_events, parse_with};
 
 /// One case.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,10 +192,8 @@ impl Coverage {
 /// Runs a case.
 pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
     let mut run = Run::new(rules);
-    let stopped = match &case.capture {
-        Some(captured) => run.replay(captured, case).err(),
-        None => run.play(case).err(),
-    };
+    let mut engine = Engine::new(Arc::clone(rules), Limits::default());
+    let stopped = feed(&mut engine, case, &mut |engine, event| run.event(engine, event)).err();
     let Run { alerts, counts, tried, decided, .. } = run;
     let tried: BTreeSet<&str> = tried.iter().map(|rule| rules.numbered(*rule).name.as_str()).collect();
     let expected: BTreeSet<&str> = case.expect.iter().map(String::as_str).collect();
@@ -231,10 +230,64 @@ pub fn run(rules: &Arc<RuleSet>, case: &Case) -> CaseResult {
 /// Why a case could not be run to its end, and what may help.
 type Stopped = (String, Option<String>);
 
-/// A case that is being run.
+/// Gives each event of a case to `take`, the engine knowing what ran before and what things are called.
+fn feed(engine: &mut Engine, case: &Case, take: &mut dyn FnMut(&mut Engine, &Event)) -> Result<(), Stopped> {
+    let Some(captured) = &case.capture else {
+        engine.set_names(Arc::new(case.names.clone()));
+        engine.seed(case.processes.iter().cloned());
+        let rules = Arc::clone(engine.rules());
+        let events =
+            document::complete(&rules, &case.events).map_err(|incomplete| (incomplete.reason, incomplete.hint))?;
+        events.iter().for_each(|event| take(engine, event));
+        return Ok(());
+    };
+    let broken = |error: &dyn Error| (format!("{}: {}", captured.path, with_causes(error)), None);
+    let mut capture = capture::open(&captured.bytes).map_err(|error| broken(&error))?;
+    engine.set_names(Arc::new(merged(capture.names(), &case.names)));
+    engine.seed(capture.seeds().iter().cloned());
+    let mut events = 0;
+    while let Some(event) = capture.next() {
+        events += 1;
+        if events > CAPTURE_CASE_EVENTS_MAX {
+            let reason = format!("{} has more than {CAPTURE_CASE_EVENTS_MAX} events", captured.path);
+            return Err((reason, Some("record less, or divide it".to_owned())));
+        }
+        take(engine, &event.map_err(|error| broken(&error))?);
+    }
+    match capture.summary().truncated_at {
+        Some(byte) => Err((format!("{} ends in the middle, at byte {byte}", captured.path), None)),
+        None => Ok(()),
+    }
+}
+
+/// Runs a case and hands on what the rules made of its events, or of the one with this number, from 1: all rules that are for its type, or
+/// the one that is named. With [`Matching::First`] one rule alone may alert of an event.
+///
+/// # Errors
+/// The case cannot be run to its end: its capture is broken. What was handed on before stands.
+pub fn explain(
+    rules: &Arc<RuleSet>,
+    case: &Case,
+    number: Option<u64>,
+    rule: Option<&str>,
+    matching: Matching,
+    mut take: impl FnMut(EventTrace),
+) -> Result<(), String> {
+    let mut engine = Engine::new(Arc::clone(rules), Limits::default());
+    engine.set_matching(matching);
+    let fed = feed(&mut engine, case, &mut |engine, event| {
+        if number.is_none_or(|number| number == engine.events() + 1) {
+            take(engine.explain(event, rule));
+        } else {
+            engine.handle(event);
+        }
+    });
+    fed.map_err(|(reason, _)| reason)
+}
+
+/// What a case that is being run has shown.
 struct Run<'r> {
-    rules: &'r Arc<RuleSet>,
-    engine: Engine,
+    rules: &'r RuleSet,
     alerts: Vec<Alert>,
     counts: BTreeMap<String, usize>,
     tried: BTreeSet<u32>,
@@ -243,10 +296,9 @@ struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    fn new(rules: &'r Arc<RuleSet>) -> Self {
+    fn new(rules: &'r RuleSet) -> Self {
         Self {
             rules,
-            engine: Engine::new(Arc::clone(rules), Limits::default()),
             alerts: Vec::new(),
             counts: BTreeMap::new(),
             tried: BTreeSet::new(),
@@ -255,37 +307,8 @@ impl<'r> Run<'r> {
         }
     }
 
-    fn play(&mut self, case: &Case) -> Result<(), Stopped> {
-        self.engine.set_names(Arc::new(case.names.clone()));
-        self.engine.seed(case.processes.iter().cloned());
-        let events =
-            document::complete(self.rules, &case.events).map_err(|incomplete| (incomplete.reason, incomplete.hint))?;
-        events.iter().for_each(|event| self.event(event));
-        Ok(())
-    }
-
-    fn replay(&mut self, captured: &Captured, case: &Case) -> Result<(), Stopped> {
-        let broken = |error: &dyn Error| (format!("{}: {}", captured.path, with_causes(error)), None);
-        let mut capture = capture::open(&captured.bytes).map_err(|error| broken(&error))?;
-        self.engine.set_names(Arc::new(merged(capture.names(), &case.names)));
-        self.engine.seed(capture.seeds().iter().cloned());
-        let mut events = 0;
-        while let Some(event) = capture.next() {
-            events += 1;
-            if events > CAPTURE_CASE_EVENTS_MAX {
-                let reason = format!("{} has more than {CAPTURE_CASE_EVENTS_MAX} events", captured.path);
-                return Err((reason, Some("record less, or divide it".to_owned())));
-            }
-            self.event(&event.map_err(|error| broken(&error))?);
-        }
-        match capture.summary().truncated_at {
-            Some(byte) => Err((format!("{} ends in the middle, at byte {byte}", captured.path), None)),
-            None => Ok(()),
-        }
-    }
-
-    fn event(&mut self, event: &Event) {
-        let Self { rules, engine, alerts, counts, tried, decided, deciding } = self;
+    fn event(&mut self, engine: &mut Engine, event: &Event) {
+        let Self { rules, alerts, counts, tried, decided, deciding } = self;
         let concerned = rules.for_event(event);
         tried.extend(concerned);
         let (said, ()) = engine.handle_and_look(event, |rules, context| {

@@ -41,6 +41,72 @@ pub fn parse_with(files: &[RulesFile<'_>], attachments: &[Attachment<'_>]) -> Pa
     Parsed { cases, problems: reporter.finish().0 }
 }
 
+/// Reads a file that holds a single event, as a case would write it, or a sequence of events: a case that expects nothing. A file
+/// with cases is read as [`parse_with`] reads it.
+pub fn parse_events(file: RulesFile<'_>, attachments: &[Attachment<'_>]) -> Parsed {
+    let documents = match yaml::parse(file.text) {
+        Ok(documents) if file.text.len() <= FILE_BYTES_MAX => documents,
+        _ => return parse_with(&[file], attachments),
+    };
+    let nodes: Vec<&Node> = match documents.as_slice() {
+        [only] if only.mapping().is_some() => vec![only],
+        [only] => only.sequence().unwrap_or_default().iter().collect(),
+        _ => Vec::new(),
+    };
+    let keys = |node: &Node| -> Vec<String> {
+        let pairs = node.mapping().unwrap_or_default();
+        pairs.iter().filter_map(|(key, _)| key.text().map(str::to_owned)).collect()
+    };
+    let (Some(first), false) = (nodes.first(), nodes.iter().any(|node| keys(node).iter().any(|key| key == "name")))
+    else {
+        return parse_with(&[file], attachments);
+    };
+    let mut reporter = Reporter::new(vec![Source { path: file.path, text: file.text }]);
+    let known = keys(first);
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let pairs = first.mapping().unwrap_or_default();
+    // Which keys an event may have is asked of each event.
+    let fields = Fields::strict(first, pairs, 0, "event".to_owned(), &known, &mut reporter);
+    let mut machine = Machine::new(file.path, attachments);
+    for node in nodes.iter().take(CASE_EVENTS_MAX) {
+        machine.event(node, &fields, &mut reporter);
+    }
+    let (processes, events) = machine.finish();
+    let case = Case {
+        name: "event".to_owned(),
+        file: file.path.to_owned(),
+        line: 1,
+        processes,
+        events,
+        capture: None,
+        names: Names::default(),
+        expect: Vec::new(),
+        counts: BTreeMap::new(),
+        silent: Vec::new(),
+    };
+    let problems = reporter.finish().0;
+    Parsed { cases: if problems.is_empty() { vec![case] } else { Vec::new() }, problems }
+}
+
+/// The files that the cases of a file name: captures and logs, as written. What is no file of cases names none.
+pub fn named_files(text: &str) -> Vec<String> {
+    let documents = if text.len() > FILE_BYTES_MAX { Vec::new() } else { yaml::parse(text).unwrap_or_default() };
+    let value = |node: &Node, wanted: &str| -> Option<String> {
+        let pairs = node.mapping()?;
+        let (_, value) = pairs.iter().find(|(key, _)| key.text() == Some(wanted))?;
+        value.text().map(str::to_owned)
+    };
+    let mut names = Vec::new();
+    for case in documents.iter().flat_map(|document| document.sequence().unwrap_or_default()) {
+        names.extend(value(case, "capture"));
+        let pairs = case.mapping().unwrap_or_default();
+        let events = pairs.iter().find(|(key, _)| key.text() == Some("events"));
+        let events = events.and_then(|(_, events)| events.sequence()).unwrap_or_default();
+        names.extend(events.iter().filter_map(|event| value(event, "file")));
+    }
+    names
+}
+
 fn read_file(
     index: usize,
     file: &RulesFile<'_>,
