@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn_rules::capture::{Compression, Writer};
 use cairn_rules::replay::{self, Attachment, Case, CaseResult};
-use cairn_rules::{Engine, Limits, Problem, RuleSet, RulesFile, load};
+use cairn_rules::{Engine, EventTrace, Limits, Matching, Problem, RuleSet, RulesFile, load};
 
 const DOCUMENT: &str = include_str!("../REPLAY.md");
 
@@ -292,4 +292,52 @@ fn what_is_wrong_with_a_capture_s_case() {
 
     3 error(s), 0 warning(s)
     "#);
+}
+
+fn explained(text: &str, number: Option<u64>, rule: Option<&str>) -> String {
+    let parsed = replay::parse_events(RulesFile { path: "event.yaml", text }, &[]);
+    assert!(parsed.problems.is_empty(), "{}", cairn_rules::problem::render(&parsed.problems));
+    let mut said = Vec::new();
+    let rules = rules(block("rules"));
+    let take = |trace: EventTrace| said.push(trace.to_string());
+    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).unwrap();
+    said.join("\n")
+}
+
+#[test]
+fn events_are_explained_one_by_one() {
+    insta::assert_snapshot!(explained("exec: {exe: /bin/sh, tty: true}", None, None), @r#"
+    event 1: execve by `sh`
+      no    Shell in container (rules.yaml:10)
+        false: container  (rules.yaml:12:34)
+          false: container.id != host; container.id is "host"  (rules.yaml:8:15)
+    "#);
+    let two =
+        "- exec: {exe: /bin/bash, pid: 100, tty: true, container: true}\n- open: {path: /etc/x, process: {pid: 100}}\n";
+    insta::assert_snapshot!(explained(two, Some(2), Some("Read of kubeconfig")), @r#"
+    event 2: openat by `bash`
+      no    Read of kubeconfig (rules.yaml:17)
+        false: fd.name endswith /.kube/config; fd.name is "/etc/x"  (rules.yaml:21:9)
+    "#);
+    insta::assert_snapshot!(explained(two, None, Some("Shell in container")), @r#"
+    event 1: execve by `bash`
+      ALERT Shell in container (rules.yaml:10)
+    event 2: openat by `bash`
+      not tried Shell in container (rules.yaml:10)
+        the rule is for execve, execveat, the event is openat
+    "#);
+    let cases = "- name: c\n  expect: []\n  events: [exec: /bin/sh]\n";
+    assert!(explained(cases, None, None).starts_with("event 1: execve by `sh`"));
+    assert_eq!(explained(cases, Some(2), None), "");
+
+    let parsed = replay::parse_events(RulesFile { path: "event.yaml", text: "exek: /bin/sh" }, &[]);
+    assert_eq!(parsed.cases, []);
+    assert_eq!(parsed.problems[0].hint.as_deref(), Some("did you mean `exec`?"));
+}
+
+#[test]
+fn the_files_that_cases_name() {
+    let text = "- {name: a, capture: x.scap}\n- {name: b, events: [{source: json, file: y.jsonl}, exec: /bin/sh]}\n";
+    assert_eq!(replay::named_files(text), ["x.scap", "y.jsonl"]);
+    assert_eq!(replay::named_files("a: [").len() + replay::named_files("exec: /bin/sh").len(), 0);
 }

@@ -120,11 +120,13 @@ impl Engine {
                 rule.verdict = Verdict::Alerted;
                 continue;
             }
-            rule.note = Some(match alerts.first() {
-                Some(first) if self.takes_first() => {
+            let state = self.rules().rule(&rule.rule).and_then(|rule| rule.state().map(str::to_owned));
+            rule.note = Some(match (state, alerts.first()) {
+                (_, Some(first)) if self.takes_first() => {
                     format!("`{}` alerted first, and no rule after it may", first.rule)
                 }
-                _ => "the rule waits for more events of this kind before it alerts".to_owned(),
+                (Some(state), _) => format!("the condition held; `{state}` does not alert of this event"),
+                (None, _) => "the condition held, and no alert went out".to_owned(),
             });
         }
         trace.alerts = alerts;
@@ -493,6 +495,25 @@ mod tests {
         event 1: execve by `sh`
           no such rule Any shel
             did you mean `Any shell`?
+        "#);
+    }
+
+    #[test]
+    fn a_rule_that_waits_for_more_says_so() {
+        let text = "- {rule: R, desc: d, condition: evt.type = execve, output: o, priority: INFO, cairn: {count: {by: [user.uid], within: 5m, above: 1}}}";
+        let loaded = load(&[RulesFile { path: "r.yaml", text }]);
+        assert!(loaded.is_ok(), "{:?}", loaded.problems);
+        let cases = "- {name: c, expect: [], events: [exec: /bin/b, exec: /bin/b]}";
+        let case = &replay::parse(&[RulesFile { path: "c.yaml", text: cases }]).cases[0];
+        let mut said = Vec::new();
+        replay::explain(&Arc::new(loaded.rules), case, None, None, Matching::All, |trace| said.push(trace.to_string()))
+            .unwrap();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        event 1: execve by `b`
+          held  R (r.yaml:1)
+            the condition held; `count by user.uid within 5m above 1` does not alert of this event
+        event 2: execve by `b`
+          ALERT R (r.yaml:1)
         "#);
     }
 
