@@ -29,9 +29,10 @@ use crate::supply::Supply;
 pub const ENGINE_VERSION: (u64, u64, u64) = (0, 57, 0);
 
 /// Falco plugins whose fields this engine knows, with versions; rules files may require them.
-pub const PLUGIN_VERSIONS: [(&str, (u64, u64, u64)); 5] = [
+pub const PLUGIN_VERSIONS: [(&str, (u64, u64, u64)); 6] = [
     ("cloudtrail", (0, 13, 0)),
     ("container", (0, 4, 0)),
+    ("github", (0, 10, 0)),
     ("json", (0, 7, 3)),
     ("k8saudit", (0, 16, 0)),
     ("okta", (0, 11, 1)),

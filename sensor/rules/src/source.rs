@@ -1,7 +1,7 @@
 //! Event sources: the kernel, and anything that sends JSON.
 //!
 //! A source is data: a name, and a table of fields with the paths they are read from. `syscall` is the kernel's, whose fields stand in
-//! `fields`; `k8s_audit`, `aws_cloudtrail`, `okta` and `json` are built in as YAML (`source/*.yaml`) in the form in which a rules file
+//! `fields`; `k8s_audit`, `aws_cloudtrail`, `okta`, `github` and `json` are built in as YAML (`source/*.yaml`) in the form in which a rules file
 //! declares others (`- cairn_source: NAME`; `RULES.md`, Sources). A rule is for one source (`source:`), and may use its fields and those
 //! that every source has (`evt.time`, `json.value[/path]`, ...).
 //!
@@ -148,10 +148,11 @@ const COMMON: [&str; 20] = [
     "evt.outputtime",
 ];
 
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("k8s_audit.yaml", include_str!("source/k8s_audit.yaml")),
     ("aws_cloudtrail.yaml", include_str!("source/aws_cloudtrail.yaml")),
     ("okta.yaml", include_str!("source/okta.yaml")),
+    ("github.yaml", include_str!("source/github.yaml")),
     ("json.yaml", include_str!("source/json.yaml")),
 ];
 

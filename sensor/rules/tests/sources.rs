@@ -406,6 +406,7 @@ fn what_is_wrong_with_a_declaration_is_said_with_its_place() {
     - {name: a.i, query: /url}
     - {name: a.j, path: '/a/*[x]'}
     - {name: evt.time, path: /a}
+    - {name: a.k, path: /a, join: ';'}
     - x
 "), @r##"
 error[LOAD_ERR_YAML_VALIDATE]: `my source` cannot be a source's name
@@ -504,13 +505,19 @@ error[LOAD_ERR_YAML_VALIDATE]: `evt.time` is a field that every source has
     |              ^
   hint: rename it
 
+error[LOAD_ERR_YAML_VALIDATE]: `join` makes one text of several values
+  --> rules.yaml:19:35 in cairn_source "mine"
+ 19 |     - {name: a.k, path: /a, join: ';'}
+    |                                   ^
+  hint: use it with `kind: text` and a path with `*`
+
 error[LOAD_ERR_YAML_VALIDATE]: a field is a mapping, not a scalar
-  --> rules.yaml:19:7 in cairn_source "mine"
- 19 |     - x
+  --> rules.yaml:20:7 in cairn_source "mine"
+ 20 |     - x
     |       ^
   hint: write `- {name: my.user, path: /user/name}`
 
-17 error(s), 0 warning(s)
+18 error(s), 0 warning(s)
 "##);
 }
 

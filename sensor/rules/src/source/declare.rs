@@ -26,7 +26,8 @@ pub(crate) const KEYS: [&str; 9] =
 const READS: [&str; 9] = ["path", "paths", "cases", "value", "text", "sum", "keys", "query", "holds"];
 /// As [`READS`], what fits no other name.
 const ANY: &str = "any";
-pub(super) const FIELD_KEYS: [&str; 22] = [
+pub(super) const FIELD_KEYS: [&str; 23] = [
+    "join",
     "personal",
     "name",
     "not_supplied",
@@ -162,6 +163,7 @@ fn field(
     let each = fields.get("each").and_then(|node| pointer(node, &fields, reporter));
     let edit = edit(&fields, reporter);
     let default = fields.scalar("default", reporter).map(|scalar| scalar.value.into());
+    let join = fields.scalar("join", reporter).map(|scalar| scalar.value.into());
     if is_supplied {
         check_shape(&fields, &read, kind, argument, each.as_ref(), reporter);
     }
@@ -173,7 +175,7 @@ fn field(
     if reporter.error_count() > errors_before {
         return None;
     }
-    let extractor = Arc::new(Extractor { kind, read, each, edit, default });
+    let extractor = Arc::new(Extractor { kind, read, each, edit, default, join });
     known.extractors.insert(name.value.clone(), (Arc::clone(&extractor), cost));
     let doc = fields.scalar("doc", reporter).map(|scalar| scalar.value).unwrap_or_default();
     let (argument, argument_is_text) = match argument {
@@ -249,6 +251,9 @@ fn check_shape(
             "`argument: index` without a `*` in the field's path or `each`",
             "an index picks an element at the first `*`",
         );
+    }
+    if fields.has("join") && (kind != Kind::Text || !is_many) {
+        wrong("join", "`join` makes one text of several values", "use it with `kind: text` and a path with `*`");
     }
     if matches!(read, Read::Sum(_)) && (kind != Kind::Number || each.is_some()) {
         wrong("sum", "a sum is a number, of the document itself", "add `kind: number`, remove `each`");

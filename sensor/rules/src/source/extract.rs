@@ -21,6 +21,8 @@ pub(crate) struct Extractor {
     pub(super) edit: Option<Edit>,
     /// What an element without a value gives.
     pub(super) default: Option<Box<str>>,
+    /// All values as one text, with this between them.
+    pub(super) join: Option<Box<str>>,
 }
 
 /// Where the value comes from.
@@ -106,11 +108,11 @@ struct Input<'a> {
 impl Extractor {
     /// A text that is the same for every event.
     pub(super) fn constant(text: &str) -> Self {
-        Self { kind: Kind::Text, read: Read::Constant(text.into()), each: None, edit: None, default: None }
+        Self { kind: Kind::Text, read: Read::Constant(text.into()), each: None, edit: None, default: None, join: None }
     }
 
     pub(super) fn plain(kind: Kind, read: Read) -> Self {
-        Self { kind, read, each: None, edit: None, default: None }
+        Self { kind, read, each: None, edit: None, default: None, join: None }
     }
 
     /// The field's value for an event of its source; `None` when it has none.
@@ -134,6 +136,13 @@ impl Extractor {
 
     /// The one text of a field that is no list.
     fn text<'a>(&'a self, input: Input<'a>) -> Option<Cow<'a, [u8]>> {
+        if let Some(separator) = &self.join {
+            let texts = self.texts(input, false);
+            // An allowance over what is kept, so that nothing long is put together to be thrown away.
+            let len = texts.iter().map(|text| text.len() + separator.len()).sum::<usize>();
+            let is_kept = !texts.is_empty() && len <= SOURCE_TEXT_BYTES_MAX + separator.len();
+            return is_kept.then(|| Cow::Owned(texts.join(separator.as_bytes())));
+        }
         let Read::Paths(pointers) = &self.read else { return self.texts(input, true).into_iter().next() };
         if self.each.is_some() || pointers.iter().any(Pointer::is_many) {
             return self.texts(input, true).into_iter().next();

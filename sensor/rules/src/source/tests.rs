@@ -25,7 +25,7 @@ fn check(source: &str, body: &Json, fields: &[(&str, &str)]) {
 #[test]
 fn built_in_sources_are_right() {
     let names: Vec<&str> = Sources::built_in().iter().map(Source::name).collect();
-    assert_eq!(names, ["syscall", "k8s_audit", "aws_cloudtrail", "okta", "json"]);
+    assert_eq!(names, ["syscall", "k8s_audit", "aws_cloudtrail", "okta", "github", "json"]);
     for source in Sources::built_in().iter() {
         assert!(!source.doc().is_empty());
         for field in source.fields() {
@@ -193,6 +193,44 @@ fn cloud_trails_are_read() {
 }
 
 #[test]
+fn identities_and_webhooks_are_read() {
+    let login = json!({
+        "uuid": "u", "eventType": "user.session.start", "actor": {"id": "a", "alternateId": "eve@example.org"},
+        "target": [{"type": "AppInstance", "alternateId": "Console"}, {"type": "User", "displayName": "Bob"}],
+        "client": {"geographicalContext": {"geolocation": {"lat": 1.5}}}, "securityContext": {"asNumber": 64_496},
+    });
+    check(
+        "okta",
+        &login,
+        &[
+            ("okta.actor.alternateid", "eve@example.org"),
+            ("okta.target.user.name", "Bob"),
+            ("okta.target.app.alternateid", "Console"),
+            ("okta.target.group.id", "<NA>"),
+            ("okta.client.geo.lat", "1.5"),
+            ("okta.security.asnumber", "64496"),
+        ],
+    );
+    let push = json!({
+        "webhook_type": "push", "repository": {"full_name": "acme/x", "private": true}, "sender": {"login": "eve"},
+        "commits": [{"added": ["a", "b"], "removed": []}, {"added": ["c"]}], "hook": {"id": 7},
+    });
+    check(
+        "github",
+        &push,
+        &[
+            ("github.type", "push"),
+            ("github.repo.public", "false"),
+            ("github.repo.name", "acme/x"),
+            ("github.commit.added", "a,b,c"),
+            ("github.commit.removed", "<NA>"),
+            ("github.webhook.id", "7"),
+            ("evt.plugininfo", "eve push  acme/x"),
+        ],
+    );
+}
+
+#[test]
 fn who_a_person_is_can_be_told() {
     for (source, field, expected) in [
         ("k8s_audit", "ka.user.name", true),
@@ -355,6 +393,12 @@ fn texts_put_together_are_bounded() {
     };
     assert_eq!(uri(SOURCE_TEXT_BYTES_MAX).len(), SOURCE_TEXT_BYTES_MAX);
     assert_eq!(uri(SOURCE_TEXT_BYTES_MAX + 1), "<NA>");
+    let joined = |bytes: usize| {
+        let commits = json!({"commits": [{"added": ["a", "b".repeat(bytes - 2)]}]});
+        shown("github", &commits, "github.commit.added")
+    };
+    assert_eq!(joined(SOURCE_TEXT_BYTES_MAX).len(), SOURCE_TEXT_BYTES_MAX);
+    assert_eq!(joined(SOURCE_TEXT_BYTES_MAX + 1), "<NA>");
 }
 
 #[test]
