@@ -6,6 +6,8 @@
 #[cfg(feature = "full")]
 mod author;
 #[cfg(feature = "full")]
+mod capture;
+#[cfg(feature = "full")]
 mod clock;
 mod failure;
 #[cfg(feature = "full")]
@@ -54,6 +56,12 @@ enum Command {
     #[cfg(feature = "full")]
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Try rules on a capture: Cairn's, Falco's, sysdig's, or a log of JSON
+    #[cfg(feature = "full")]
+    Replay(capture::ReplayArguments),
+    /// Record this machine's events until Ctrl-C
+    #[cfg(feature = "full")]
+    Record(capture::RecordArguments),
     /// Work with a ledger: append to it, read it with proofs
     #[cfg(feature = "full")]
     #[command(subcommand)]
@@ -79,6 +87,10 @@ fn main() -> ExitCode {
         Command::Test(arguments) => author::test(&arguments),
         #[cfg(feature = "full")]
         Command::Rules(command) => rules::run(&command),
+        #[cfg(feature = "full")]
+        Command::Replay(arguments) => capture::replay(&arguments),
+        #[cfg(feature = "full")]
+        Command::Record(arguments) => capture::record(&arguments),
         #[cfg(feature = "full")]
         Command::Ledger(command) => ledger::run(&command),
         #[cfg(feature = "full")]

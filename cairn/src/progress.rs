@@ -21,6 +21,30 @@ enum Form {
     Lines(Mutex<Instant>),
 }
 
+/// How many there are so far, of work whose end nobody knows; on a terminal only.
+#[cfg(feature = "full")]
+pub(crate) struct Counter(ProgressBar);
+
+#[cfg(feature = "full")]
+impl Counter {
+    /// Counts `unit`; `None` where standard error is no terminal.
+    pub(crate) fn on_terminal(unit: &'static str) -> Option<Counter> {
+        let style = ProgressStyle::with_template(&format!("{{elapsed}} {{pos}} {unit}"));
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+        std::io::stderr().is_terminal().then(|| Counter(ProgressBar::no_length().with_style(style)))
+    }
+
+    /// So many.
+    pub(crate) fn set(&self, count: u64) {
+        self.0.set_position(count);
+    }
+
+    /// Wipes the line.
+    pub(crate) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 impl Bar {
     /// Counts `unit`.
     pub(crate) fn new(unit: &'static str) -> Bar {

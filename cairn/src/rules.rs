@@ -84,7 +84,7 @@ fn explain(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
+pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
     files.iter().map(|path| Ok((path.display().to_string(), read_one(path)?))).collect()
 }
 
@@ -96,6 +96,6 @@ fn read_one(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn files(texts: &[(String, String)]) -> Vec<RulesFile<'_>> {
+pub(crate) fn files(texts: &[(String, String)]) -> Vec<RulesFile<'_>> {
     texts.iter().map(|(path, text)| RulesFile { path, text }).collect()
 }

@@ -3,7 +3,7 @@
 //! The nodes reach the control plane through the socket only, with the join, the credentials and the checks that nodes elsewhere
 //! would use. What starts and in which order is here; what it does is not.
 
-mod nodes;
+pub(crate) mod nodes;
 pub(crate) mod web;
 
 use std::collections::BTreeMap;

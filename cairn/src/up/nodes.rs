@@ -133,7 +133,7 @@ fn remedy(error: &kernel::LoadError) -> String {
 }
 
 /// This process's command line, with the program's own path: `sudo` may have another PATH.
-fn own_command() -> Vec<String> {
+pub(crate) fn own_command() -> Vec<String> {
     let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_else(|_| "cairn".to_owned());
     std::iter::once(program).chain(std::env::args().skip(1)).collect()
 }

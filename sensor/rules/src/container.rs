@@ -1,10 +1,14 @@
 //! Which container a cgroup path belongs to, and what is known of a container.
 
+mod falco;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::text::Text;
+
+pub(crate) use falco::of_falco;
 
 /// What a container runtime says of a container. A text that is empty is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,9 +12,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::alert::{Alert, Ancestor, ProcessView};
-use crate::container::Container;
-use crate::event::{Event, EventKind, Process, Text};
-use crate::limits::ANCESTRY_MAX;
+use crate::container::{self, Container};
+use crate::event::{Call, Event, EventKind, EventType, Param, Process, Text};
+use crate::limits::{ANCESTRY_MAX, CONTAINERS_MAX};
 use crate::program::{Scratch, Watched};
 use crate::rule_set::RuleSet;
 use crate::state::{Found, SnapshotError, State, StateStats, What};
@@ -284,6 +284,7 @@ impl Engine {
                     }
                     self.table.change(event.pid, change);
                 }
+                self.learn(call);
                 None
             }
             _ => None,
@@ -295,6 +296,21 @@ impl Engine {
             EventKind::Call(_) | EventKind::Exec(_) | EventKind::Open(_) | EventKind::Document(_) => {}
         }
         said
+    }
+
+    /// Captures of Falco's say what they know of a container when it begins.
+    fn learn(&mut self, call: &Call) {
+        let json = match call.event_type {
+            EventType::CONTAINER => call.param("json"),
+            EventType::ASYNCEVENT if call.param("name") == Some(&Param::Text("container".into())) => call.param("data"),
+            _ => return,
+        };
+        let Some(Param::Text(json)) = json else { return };
+        if let Some((id, container)) = container::of_falco(json.as_bytes())
+            && (self.names.containers.len() < CONTAINERS_MAX || self.names.containers.contains_key(&id))
+        {
+            Arc::make_mut(&mut self.names).containers.insert(id, container);
+        }
     }
 
     fn try_rules<T>(

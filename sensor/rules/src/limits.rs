@@ -88,3 +88,5 @@ pub const TRACE_VALUE_LEN_MAX: usize = 512;
 pub const CAPTURE_CASE_EVENTS_MAX: usize = 10_000_000;
 /// Alerts of a case that are kept; all are counted.
 pub const CASE_ALERTS_MAX: usize = 1_000;
+/// Containers that an engine knows by what events say of them.
+pub const CONTAINERS_MAX: usize = 65_536;

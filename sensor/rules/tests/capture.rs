@@ -1,27 +1,19 @@
 //! Captures that others wrote, read and compared with what others read in them. `tests/captures/README.md` says how they were made.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cairn_rules::capture::{self, Capture, Compression, Format, Loss, Writer};
-use cairn_rules::event::{Address, Capabilities, DescriptorKind, Event, EventKind, Exit, Fork, Made, Param};
+use cairn_rules::event::{Address, Capabilities, Event, EventKind, Exit, Fork, Made, Param};
 use cairn_rules::{Engine, Limits, RulesFile, load};
 
 const LIBS_2022: &[u8] = include_bytes!("captures/libs-2022.scap");
 const TODAY: &[u8] = include_bytes!("captures/today.scap");
 const TODAY_BIG_ENDIAN: &[u8] = include_bytes!("captures/today-big-endian.scap");
 
-/// A rule that holds for everything and shows what the engine knows of the process.
-const ALL: &str = "
-- rule: all
-  desc: everything
-  condition: evt.num >= 0
-  output: \"%proc.name|%proc.exepath|%proc.cmdline|%proc.cwd|%proc.ppid|%container.id\"
-  priority: DEBUG
-";
-
-fn engine(capture: &Capture<'_>) -> Engine {
-    let loaded = load(&[RulesFile { path: "all.yaml", text: ALL }]);
+/// An engine with a rule that holds for everything and says this.
+fn engine(capture: &Capture<'_>, says: &str) -> Engine {
+    let rule = format!("- rule: all\n  desc: d\n  condition: evt.num >= 0\n  output: \"{says}\"\n  priority: DEBUG\n");
+    let loaded = load(&[RulesFile { path: "all.yaml", text: &rule }]);
     let mut engine = Engine::new(Arc::new(loaded.rules), Limits::default());
     engine.set_names(Arc::new(capture.names().clone()));
     engine.seed(capture.seeds().iter().cloned());
@@ -34,51 +26,7 @@ fn all(bytes: &[u8]) -> (Vec<Event>, capture::Summary) {
     (events, capture.summary().clone())
 }
 
-/// sysdig's letter.
-fn letter(kind: DescriptorKind) -> &'static str {
-    match kind {
-        DescriptorKind::File => "f",
-        DescriptorKind::Directory => "d",
-        DescriptorKind::Ipv4 => "4",
-        DescriptorKind::Ipv6 => "6",
-        DescriptorKind::Unix => "u",
-        DescriptorKind::Fifo => "p",
-        DescriptorKind::Event => "e",
-        DescriptorKind::Signal => "s",
-        DescriptorKind::Unknown => "o",
-        other => panic!("{other:?}"),
-    }
-}
-
-/// What an event says of its descriptor and its result, in sysdig's columns.
-fn about(event: &Event) -> (String, String) {
-    let none = "<NA>|<NA>|<NA>|<NA>".to_owned();
-    match &event.kind {
-        EventKind::Call(call) => {
-            let result = call.result.map_or("<NA>".to_owned(), |result| result.to_string());
-            let Some(descriptor) = &call.descriptor else { return (result, none) };
-            let mut text =
-                format!("{}|{}|{}|", descriptor.num.unwrap_or_default(), letter(descriptor.kind), descriptor.name);
-            let socket = descriptor.socket.as_ref();
-            // sysdig knows what is above IP once an address is known, since only then is there a name.
-            let protocol = socket.filter(|socket| socket.server.is_some()).and_then(|socket| socket.protocol);
-            text += match protocol {
-                Some(6) => "tcp",
-                Some(17) => "udp",
-                _ => "<NA>",
-            };
-            (result, text)
-        }
-        EventKind::Open(open) => {
-            let letter = if open.file_type == Some(cairn_rules::event::FileType::Directory) { "d" } else { "f" };
-            (open.result.to_string(), format!("{}|{letter}|{}|<NA>", open.result.max(-1), open.name))
-        }
-        EventKind::Exec(_) => ("0".to_owned(), none),
-        EventKind::Fork(fork) => (fork.child_pid.to_string(), none),
-        _ => ("<NA>".to_owned(), none),
-    }
-}
-
+/// The fields themselves, of Cairn and of sysdig, on every event.
 #[test]
 fn sysdig_reads_the_same_in_a_capture_that_libscap_wrote() {
     let mut capture = capture::open(LIBS_2022).unwrap();
@@ -86,31 +34,27 @@ fn sysdig_reads_the_same_in_a_capture_that_libscap_wrote() {
     assert_eq!(capture.names().hostname.as_deref(), Some("recorder"));
     assert_eq!(capture.names().users[&1000], "alice");
     assert_eq!(capture.seeds().len(), 3);
-    let mut engine = engine(&capture);
-    let mut table = String::from(include_str!("captures/libs-2022.tsv").lines().next().unwrap());
+    let mut expected = include_str!("captures/libs-2022.tsv").lines();
+    let columns: String = expected.next().unwrap().split('|').map(|column| format!("|%{column}")).collect();
+    let mut engine = engine(&capture, &columns[1..]);
+    let mut differences = Vec::new();
     for event in capture.by_ref() {
-        let event = event.unwrap();
-        let (result, descriptor) = about(&event);
-        let alerts = engine.handle(&event);
-        write!(
-            table,
-            "\n{}|{}|{}|{}|{}|{result}|{descriptor}|{}",
-            event.time_ns,
-            event.cpu,
-            event.type_name(),
-            event.tid,
-            event.pid,
-            alerts[0].output
-        )
-        .unwrap();
+        let ours = engine.handle(&event.unwrap()).remove(0).output;
+        let theirs = expected.next().unwrap_or("nothing");
+        if ours != theirs && !is_known(&ours, theirs) {
+            differences.push((ours, theirs));
+        }
     }
-    assert_eq!(capture.summary().truncated_at, None);
-    let expected = include_str!("captures/libs-2022.tsv").trim_end();
-    // Of 2022, sysdig did not yet take `unlinkat` to be about its directory, as libs does today.
-    let expected = &expected.replace("|unlinkat|600|600|0|<NA>|<NA>|<NA>|", "|unlinkat|600|600|0|4|d|/srv/data/sub|");
-    let differences: Vec<_> = table.lines().zip(expected.lines()).filter(|(ours, theirs)| ours != theirs).collect();
     assert!(differences.is_empty(), "{differences:#?}");
-    assert_eq!(table.lines().count(), expected.lines().count());
+    assert_eq!((expected.next(), capture.summary().truncated_at), (None, None));
+}
+
+/// Where sysdig of 2022 says something else than Cairn does, and why.
+fn is_known(ours: &str, theirs: &str) -> bool {
+    // With today's libs `unlinkat` is about its directory.
+    let theirs = theirs.replace("|unlinkat|600|600|0|<NA>|<NA>|<NA>|", "|unlinkat|600|600|0|4|d|/srv/data/sub|");
+    // A name that is empty is absent to Cairn's rules.
+    theirs.replace("||", "|<NA>|") == ours
 }
 
 #[test]
@@ -131,6 +75,7 @@ fn todays_events_have_all_that_they_carry() {
     );
     let names: Vec<&str> = events.iter().map(Event::type_name).collect();
     let expected = [
+        "container",
         "clone",
         "clone",
         "execve",
@@ -145,38 +90,43 @@ fn todays_events_have_all_that_they_carry() {
         "ptrace",
         "readlinkat",
         "procexit",
-        "container",
     ];
     assert_eq!(names, expected);
 
-    // The parent said it first; the machine had run for a minute and a millisecond.
-    let EventKind::Fork(fork) = &events[0].kind else { panic!("{:?}", events[0]) };
-    let made = Fork { child_pid: 500, child_start_ns: 60_001_000_000, flags: Some(0), ..Fork::default() };
+    // The parent said it first; the machine had run for a minute and two milliseconds.
+    let EventKind::Fork(fork) = &events[1].kind else { panic!("{:?}", events[1]) };
+    let made = Fork { child_pid: 500, child_start_ns: 60_002_000_000, flags: Some(0), ..Fork::default() };
     assert_eq!(*fork, made);
-    let EventKind::Exec(exec) = &events[2].kind else { panic!("{:?}", events[2]) };
+    let EventKind::Exec(exec) = &events[3].kind else { panic!("{:?}", events[3]) };
     assert_eq!(exec.process.exepath.to_lossy(), "/usr/bin/curl");
     assert_eq!(exec.process.capabilities, Some(Capabilities { inheritable: 0, permitted: 0x1ff, effective: 0x1ff }));
     assert_eq!(exec.process.container.as_ref().map(|id| id.to_lossy().into_owned()).as_deref(), Some("abababababab"));
     assert_eq!(exec.process.executable.unwrap().is_upper_layer, Some(true));
-    assert_eq!(events[2].param("filename"), Some(&Param::Text("/bin/curl".into())));
-    assert_eq!(events[3].param("ino"), Some(&Param::Signed(99)));
+    assert_eq!(events[3].param("filename"), Some(&Param::Text("/bin/curl".into())));
+    assert_eq!(events[4].param("ino"), Some(&Param::Signed(99)));
 
     let call = |place: usize| match &events[place].kind {
         EventKind::Call(call) => call.as_ref(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(call(4).descriptor.as_ref().unwrap().name.to_lossy(), "/etc/passwd");
-    let socket = call(7).descriptor.as_ref().unwrap().socket.as_ref().unwrap();
-    assert_eq!((call(7).result, socket.is_connected, socket.is_server), (Some(-115), Some(false), Some(false)));
+    assert_eq!(call(5).descriptor.as_ref().unwrap().name.to_lossy(), "/etc/passwd");
+    let socket = call(8).descriptor.as_ref().unwrap().socket.as_ref().unwrap();
+    assert_eq!((call(8).result, socket.is_connected, socket.is_server), (Some(-115), Some(false), Some(false)));
     assert_eq!(socket.server, Some(Address { ip: [10, 0, 0, 9].into(), port: 80 }));
-    assert_eq!(call(7).param("addr"), Some(&Param::Text("10.0.0.9:80".into())));
-    assert_eq!(call(8).param("flags"), Some(&Param::Signed(1)));
-    assert_eq!(call(8).param("name"), Some(&Param::Text("/mnt".into())));
-    assert_eq!(call(9).change.as_ref().unwrap().comm, Some("renamed".into()));
-    assert_eq!(call(10).param("name"), Some(&Param::Text("nf_tables".into())));
-    assert_eq!(call(11).param("request"), Some(&Param::Signed(10)));
-    assert_eq!(events[13].kind, EventKind::Exit(Exit { code: 0, signal: None }));
-    assert_eq!(call(14).param("json"), Some(&Param::Text("{\"container\":{\"id\":\"abc\"}}".into())));
+    assert_eq!(call(8).param("addr"), Some(&Param::Text("10.0.0.9:80".into())));
+    assert_eq!(call(9).param("flags"), Some(&Param::Signed(1)));
+    assert_eq!(call(9).param("name"), Some(&Param::Text("/mnt".into())));
+    assert_eq!(call(10).change.as_ref().unwrap().comm, Some("renamed".into()));
+    assert_eq!(call(11).param("name"), Some(&Param::Text("nf_tables".into())));
+    assert_eq!(call(12).param("request"), Some(&Param::Signed(10)));
+    assert_eq!(events[14].kind, EventKind::Exit(Exit { code: 0, signal: None }));
+
+    // What was said of the container before is there when its first program runs.
+    let capture = capture::open(TODAY).unwrap();
+    let mut engine =
+        engine(&capture, "%container.name %container.image.repository:%container.image.tag %container.type");
+    let said: Vec<String> = events.iter().map(|event| engine.handle(event)[0].output.clone()).collect();
+    assert_eq!(said[3], "web docker.io/nginx:1 docker");
 }
 
 #[test]

@@ -11,7 +11,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// zlib's way of saying: a gzip header, and a window as large as any.
 const GZIP_WINDOW_BITS: u8 = 15 + 16;
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 32 << 10;
 
 /// Bytes that can be taken in order.
 pub(super) struct Input<'a> {

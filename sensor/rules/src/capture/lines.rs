@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::expand::{Got, Input};
-use super::limits::{LINE_BYTES_MAX, SEEDS_MAX};
+use super::limits::{LINE_BYTES_MAX, SEEDS_MAX, TABLE_BYTES_MAX};
 use super::writer::{Header, Line, VERSION};
 use super::{CaptureError, Summary};
 use crate::engine::Names;
@@ -44,10 +44,13 @@ impl<'a> Lines<'a> {
             containers: HashMap::new(),
         };
         let mut seeds = Vec::new();
+        let mut bytes = 0;
         while lines.take(summary)? {
+            bytes += lines.line.len();
+            let has_room = bytes <= TABLE_BYTES_MAX;
             match lines.parse()? {
-                Line::Seed(seed) if seeds.len() < SEEDS_MAX => seeds.push((seed.pid, seed.process)),
-                Line::Container(line) if names.containers.len() < SEEDS_MAX => {
+                Line::Seed(seed) if has_room && seeds.len() < SEEDS_MAX => seeds.push((seed.pid, seed.process)),
+                Line::Container(line) if has_room && names.containers.len() < SEEDS_MAX => {
                     names.containers.insert(line.id, line.about);
                 }
                 Line::Seed(_) | Line::Container(_) => summary.refused += 1,

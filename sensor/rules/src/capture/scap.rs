@@ -15,7 +15,7 @@ mod tables;
 mod values;
 
 use super::expand::{Got, Input};
-use super::limits::{EVENT_BYTES_MAX, LIST_BYTES_MAX, PARAMS_MAX, SEEDS_MAX};
+use super::limits::{EVENT_BYTES_MAX, LIST_BYTES_MAX, PARAMS_MAX};
 use super::{CaptureError, Summary};
 use crate::engine::Names;
 use crate::event::{Event, Process};
@@ -124,11 +124,12 @@ impl<'a> Scap<'a> {
                 scap.ahead = Some(block);
                 break;
             }
-            if !scap.list(block, true, summary)? {
+            if !scap.list(block, summary)? {
                 break;
             }
         }
         summary.refused += scap.tables.refused();
+        scap.seeds = scap.tables.running();
         Ok(scap)
     }
 
@@ -148,7 +149,7 @@ impl<'a> Scap<'a> {
                 },
             };
             let Content::Events { has_flags, has_count } = Content::of(block.kind) else {
-                if !self.list(block, false, summary)? {
+                if !self.list(block, summary)? {
                     return Ok(None);
                 }
                 continue;
@@ -265,7 +266,7 @@ impl<'a> Scap<'a> {
     }
 
     /// Takes in a block that holds no event; false when the capture ends in it.
-    fn list(&mut self, block: Block, is_first: bool, summary: &mut Summary) -> Result<bool, CaptureError> {
+    fn list(&mut self, block: Block, summary: &mut Summary) -> Result<bool, CaptureError> {
         let content = Content::of(block.kind);
         match content {
             Content::Section => {
@@ -292,7 +293,11 @@ impl<'a> Scap<'a> {
             Content::Users { has_length } => lists::users(list, has_length, &mut self.names)?,
             Content::Processes(version) => {
                 while let Some(thread) = lists::thread(&mut list, version)? {
-                    self.running(thread, is_first, summary);
+                    if thread.tid == thread.pid {
+                        self.tables.add_process(thread.pid, thread.process, None, false);
+                    } else {
+                        self.tables.add_thread(thread.tid, thread.pid);
+                    }
                 }
             }
             Content::Descriptors { has_length } => {
@@ -306,19 +311,6 @@ impl<'a> Scap<'a> {
         }
         self.body = body;
         Ok(true)
-    }
-
-    fn running(&mut self, thread: lists::Thread, is_first: bool, summary: &mut Summary) {
-        if thread.tid != thread.pid {
-            self.tables.add_thread(thread.tid, thread.pid);
-            return;
-        }
-        if is_first && self.seeds.len() < SEEDS_MAX {
-            self.seeds.push((thread.pid, thread.process.clone()));
-        } else if is_first {
-            summary.refused += 1;
-        }
-        self.tables.add_process(thread.pid, thread.process, None, false);
     }
 
     /// One event's body.

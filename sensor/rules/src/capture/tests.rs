@@ -32,9 +32,11 @@ fn ours(compression: Compression) -> Vec<u8> {
     let mut from = open(TODAY).unwrap();
     let seeds = from.seeds().to_vec();
     let mut writer = Writer::new(Vec::new(), compression, "a test", &from.names().clone(), seeds).unwrap();
-    for event in from.by_ref() {
+    for (place, event) in from.by_ref().enumerate() {
         writer.event(event.unwrap()).unwrap();
-        writer.flush().unwrap();
+        if place % 5 == 0 {
+            writer.flush().unwrap();
+        }
     }
     writer.finish(Vec::new()).unwrap()
 }

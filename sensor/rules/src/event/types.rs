@@ -136,11 +136,13 @@ impl EventType {
     pub(crate) const OPENAT: EventType = EventType(224);
     pub(crate) const OPENAT2: EventType = EventType(225);
     pub(crate) const CREAT: EventType = EventType(38);
+    pub(crate) const CONTAINER: EventType = EventType(35);
+    pub(crate) const ASYNCEVENT: EventType = EventType(10);
     pub(crate) const PLUGINEVENT: EventType = EventType(239);
 }
 
 #[cfg(test)]
-const CONSTANTS: [(EventType, &str); 12] = [
+const CONSTANTS: [(EventType, &str); 14] = [
     (EventType::EXECVE, "execve"),
     (EventType::EXECVEAT, "execveat"),
     (EventType::CLONE, "clone"),
@@ -152,6 +154,8 @@ const CONSTANTS: [(EventType, &str); 12] = [
     (EventType::OPENAT, "openat"),
     (EventType::OPENAT2, "openat2"),
     (EventType::CREAT, "creat"),
+    (EventType::CONTAINER, "container"),
+    (EventType::ASYNCEVENT, "asyncevent"),
     (EventType::PLUGINEVENT, "pluginevent"),
 ];
 

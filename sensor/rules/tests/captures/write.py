@@ -184,6 +184,8 @@ def of_2022():
 def of_today():
     """What a driver of 2026 says: the ends of calls, with everything."""
     e = Events(wide=(322, 324, 402))
+    about = '{"container":{"id":"abababababab","type":0,"name":"web","imagerepo":"docker.io/nginx","imagetag":"1"}}'
+    e.add(324, 2**64 - 1, s(about))
     fork = (u64(0),)
     clone(e, 1, 223, 500, "sh", ["-l"], 1, 0, "sh", 0, HOST, 1, 1, fork)
     clone(e, 500, 223, 0, "sh", ["-l"], 500, 1, "sh", 0, HOST, 500, 500, fork)
@@ -201,7 +203,6 @@ def of_today():
     e.add(169, 500, i64(0), u8(0) + u64(0), u8(0) + u64(0), u16(10), i64(1))
     e.add(1, 500, u16(206), u16(267))
     e.add(186, 500, i64(0), i64(0), u8(0), u8(0), i64(1))
-    e.add(324, 2**64 - 1, s('{"container":{"id":"abc"}}'))
     e.add(60000, 1, i64(0))
     return e
 

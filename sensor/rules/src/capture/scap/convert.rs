@@ -135,8 +135,11 @@ impl Done {
     /// Remembers what the call changed, and makes what rules get.
     fn take_in(&mut self, tables: &mut Tables) -> EventKind {
         self.pid = tables.pid_of(self.head.tid);
+        if self.pid != 0 && !self.is_fork() {
+            tables.meet(self.pid);
+        }
         match self.event_type.name() {
-            "clone" | "clone3" | "fork" | "vfork" => self.fork(tables),
+            _ if self.is_fork() => self.fork(tables),
             "execve" | "execveat" if self.has_succeeded() => self.exec(tables),
             "procexit" => self.exit(tables),
             "open" | "openat" | "openat2" | "creat" => self.open(tables),
@@ -159,7 +162,7 @@ impl Done {
             None
         };
         let mut call = self.plain(tables);
-        call.descriptor = after.or(before).map(Box::new);
+        call.descriptor = after.or(before).map(shown).map(Box::new);
         call.change = change.map(Box::new);
         EventKind::Call(Box::new(call))
     }
@@ -199,7 +202,7 @@ impl Done {
 
     fn absolute_at(&self, tables: &Tables, directory: i64, path: &[u8]) -> Option<Text> {
         if directory == AT_FDCWD {
-            absolute(tables.process(self.pid).map(|known| known.process.cwd.as_bytes()), path)
+            absolute(tables.directory(self.pid), path)
         } else {
             absolute(tables.descriptor(self.pid, directory).map(|held| held.descriptor.name.as_bytes()), path)
         }
@@ -570,14 +573,14 @@ impl Done {
 
     /// A process that was running and in no list says what it is when it makes another.
     fn learn(&mut self, tables: &mut Tables) {
-        if !tables.knows_thread(self.head.tid)
-            && let Some(pid) = self.pid_of("pid").filter(|pid| *pid != 0)
-        {
+        let is_strange = tables.process(self.pid).is_none();
+        if let Some(pid) = self.pid_of("pid").filter(|pid| is_strange && *pid != 0 && *pid != self.pid) {
             tables.add_thread(self.head.tid, pid);
             self.pid = pid;
         }
         if tables.process(self.pid).is_none() {
-            tables.add_process(self.pid, self.process(None), None, false);
+            tables.meet(self.pid);
+            tables.set(self.pid, self.process(None));
         }
     }
 
@@ -632,6 +635,10 @@ impl Done {
         process
     }
 
+    fn is_fork(&self) -> bool {
+        matches!(self.event_type.name(), "clone" | "clone3" | "fork" | "vfork")
+    }
+
     fn is_exec(&self) -> bool {
         matches!(self.event_type.name(), "execve" | "execveat")
     }
@@ -644,13 +651,10 @@ impl Done {
         let mut process = self.process(before.as_ref());
         process.exepath = self.exepath(tables);
         process.executable = self.executable();
-        if before.is_some() {
-            tables.has_come(self.pid);
-            tables.change(self.pid, |known| *known = process.clone());
-            tables.close_where(self.pid, |_, held| held.closes_on_exec);
-        } else {
-            tables.add_process(self.pid, process.clone(), None, false);
-        }
+        tables.meet(self.pid);
+        tables.has_come(self.pid);
+        tables.set(self.pid, process.clone());
+        tables.close_where(self.pid, |_, held| held.closes_on_exec);
         let syscall = if self.event_type.name() == "execveat" { ExecSyscall::Execveat } else { ExecSyscall::Execve };
         EventKind::Exec(Box::new(Exec { syscall, process, params: self.rest_of_exec() }))
     }
@@ -728,6 +732,16 @@ impl Done {
         });
         Some(("json".to_owned(), Param::Text(json.to_string().into())))
     }
+}
+
+/// A descriptor as rules see it: what is above IP is not said of a socket before it is known which end it is, as with Falco.
+fn shown(mut descriptor: Descriptor) -> Descriptor {
+    if let Some(socket) = &mut descriptor.socket
+        && socket.is_server.is_none()
+    {
+        socket.protocol = None;
+    }
+    descriptor
 }
 
 /// Falco's bits of an open as the kernel's (asm-generic).

@@ -3,7 +3,10 @@
 //! Their versions differ in what is there. From version 1.2 of the format on, an entry has its length before it, and what a reader
 //! does not know stands at its end.
 
+use std::collections::HashMap;
+
 use super::super::CaptureError;
+use super::super::limits::{NAME_BYTES_MAX, SEEDS_MAX};
 use super::cursor::{Cursor, signed};
 use super::values::{texts, to_nul};
 use crate::container;
@@ -301,14 +304,20 @@ pub(super) fn users(mut list: Cursor<'_>, has_length: bool, names: &mut Names) -
         let id = entry.u32()?;
         if is_user {
             let _gid = entry.u32()?;
-            names.users.insert(id, String::from_utf8_lossy(entry.text()?).into_owned());
+            name(&mut names.users, id, entry.text()?);
             let (_home, _shell) = (entry.text()?, entry.text()?);
         } else {
-            names.groups.insert(id, String::from_utf8_lossy(entry.text()?).into_owned());
+            name(&mut names.groups, id, entry.text()?);
         }
         if !has_length {
             list = entry;
         }
     }
     Ok(())
+}
+
+fn name(names: &mut HashMap<u32, String>, id: u32, name: &[u8]) {
+    if names.len() < SEEDS_MAX && name.len() <= NAME_BYTES_MAX {
+        names.insert(id, String::from_utf8_lossy(name).into_owned());
+    }
 }

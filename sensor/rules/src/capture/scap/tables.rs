@@ -42,6 +42,8 @@ pub(super) struct Known {
     pub(super) process: Process,
     /// Its parent said that it made it, and it has not yet done anything itself.
     pub(super) is_awaited: bool,
+    /// Nothing said what it runs: it was running, and in no list.
+    pub(super) is_strange: bool,
     descriptors: HashMap<i64, Held>,
     threads: usize,
 }
@@ -67,17 +69,27 @@ impl Tables {
         self.refused
     }
 
+    /// A process of which it is known what it runs.
     pub(super) fn process(&self, pid: u32) -> Option<&Known> {
-        self.processes.get(&pid)
+        self.processes.get(&pid).filter(|known| !known.is_strange)
+    }
+
+    /// Where a process works, if that is known.
+    pub(super) fn directory(&self, pid: u32) -> Option<&[u8]> {
+        self.processes.get(&pid).map(|known| known.process.cwd.as_bytes())
+    }
+
+    /// All processes, in order of their pids.
+    pub(super) fn running(&self) -> Vec<(u32, Process)> {
+        let known = self.processes.iter().filter(|(_, known)| !known.is_strange);
+        let mut running: Vec<_> = known.map(|(pid, known)| (*pid, known.process.clone())).collect();
+        running.sort_by_key(|(pid, _)| *pid);
+        running
     }
 
     /// The process of a thread; one never heard of is taken for a process of its own.
     pub(super) fn pid_of(&self, tid: u32) -> u32 {
         self.threads.get(&tid).map_or(tid, |thread| thread.pid)
-    }
-
-    pub(super) fn knows_thread(&self, tid: u32) -> bool {
-        self.threads.contains_key(&tid)
     }
 
     /// Remembers a thread.
@@ -148,10 +160,28 @@ impl Tables {
             return;
         }
         self.bytes += cost;
-        self.processes.insert(pid, Known { process, is_awaited, descriptors, threads: 0 });
+        self.processes.insert(pid, Known { process, is_awaited, is_strange: false, descriptors, threads: 0 });
         // A thread of that number, of whatever process, is over.
         let _ = self.remove_thread(pid);
         self.add_thread(pid, pid);
+    }
+
+    /// Remembers that there is such a process, so that its descriptors can be followed.
+    pub(super) fn meet(&mut self, pid: u32) {
+        if !self.processes.contains_key(&pid) {
+            self.add_process(pid, Process::default(), None, false);
+            if let Some(known) = self.processes.get_mut(&pid) {
+                known.is_strange = true;
+            }
+        }
+    }
+
+    /// It is known what a process runs.
+    pub(super) fn set(&mut self, pid: u32, process: Process) {
+        self.change(pid, |known| *known = process);
+        if let Some(known) = self.processes.get_mut(&pid) {
+            known.is_strange = false;
+        }
     }
 
     /// Changes a process.
@@ -278,6 +308,16 @@ mod tests {
         tables.remove_process(2);
         tables.remove_process(1);
         assert_eq!((tables.bytes, tables.refused), (0, 0));
+    }
+
+    #[test]
+    fn a_strange_process_has_descriptors_and_no_more() {
+        let mut tables = Tables::default();
+        tables.meet(5);
+        tables.hold(5, 3, file("/a"), false);
+        assert!(tables.process(5).is_none() && tables.running().is_empty());
+        tables.set(5, Process { comm: "sh".into(), ..Process::default() });
+        assert!(tables.process(5).is_some() && tables.descriptor(5, 3).is_some());
     }
 
     #[test]
