@@ -73,8 +73,9 @@ pub(crate) trait Store: Send + Sync {
     /// ledger's root is that of all its volumes.
     fn volume(&self, volume: u64, make: bool) -> io::Result<Arc<dyn Store>>;
 
-    /// Removes a volume, where this store's root is the ledger's: its checkpoint first, so that what a crash leaves is no volume any
-    /// more, and removing it again goes on.
+    /// Removes a volume that is not the newest, where this store's root is the ledger's. A mark says so before anything is gone
+    /// ([`volume::dropped_mark`]), and goes when nothing is left: between the two nobody takes what is there for a volume, and removing
+    /// it again goes on.
     fn remove_volume(&self, volume: u64) -> io::Result<()>;
 }
 
@@ -212,25 +213,28 @@ impl Store for DirStore {
     }
 
     fn remove_volume(&self, volume: u64) -> io::Result<()> {
-        let root = volume::folder(volume);
+        let mark = volume::dropped_mark(volume);
+        // 1. The mark. A crash before it is durable leaves the volume whole; one that an earlier attempt left may not be durable yet.
+        if self.disk.read(&mark).is_err() {
+            drop(self.disk.create(&mark)?);
+        }
+        self.disk.sync_folder(volume::VOLUME_FOLDER)?;
+        // 2. What it had, the checkpoint first: who is served the files one by one, and not the mark, sees no volume from here on.
         for file in [CHECKPOINT_FILE, COSIGNED_FILE] {
             remove_all(&*self.disk, &volume::path(volume, file))?;
         }
-        if self.disk.list(&root).is_ok() {
-            // What a crash leaves behind this has no checkpoint: it is not taken for a volume.
-            self.disk.sync_folder(&root)?;
-        }
+        // A crash before these names are durably gone may bring back anything of the volume, and the mark is there.
         if volume > 1 {
-            remove_all(&*self.disk, &root)?;
-            return match self.disk.sync_folder(volume::VOLUME_FOLDER) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                synced => synced,
-            };
+            remove_all(&*self.disk, &volume::folder(volume))?;
+            self.disk.sync_folder(volume::VOLUME_FOLDER)?;
+        } else {
+            for folder in ["tile", "checkpoints", wal::WAL_FOLDER] {
+                remove_all(&*self.disk, folder)?;
+            }
+            self.disk.sync_folder("")?;
         }
-        for folder in ["tile", "checkpoints", wal::WAL_FOLDER] {
-            remove_all(&*self.disk, folder)?;
-        }
-        self.disk.sync_folder("")
+        // 3. The mark goes. Not synced: one that comes back marks nothing, and goes at the next opening.
+        self.disk.remove(&mark)
     }
 }
 

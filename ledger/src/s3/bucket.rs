@@ -531,10 +531,35 @@ impl Store for Bucket {
 
     fn remove_volume(&self, number: u64) -> io::Result<()> {
         let client = self.client.clone();
+        let removal = |key: String| [Removal { key, version: None }];
+        let mark = volume::dropped_mark(number);
         wait(async move {
-            // The checkpoint first, so that what an error leaves is no volume any more.
+            match client.put(&mark, b"", &Condition::Absent, false).await {
+                // An earlier attempt's, or this one's behind an answer that was lost.
+                Ok(_) | Err(ObjectError::Precondition) => {}
+                Err(error) => return Err(of_objects(error)),
+            }
+            // What was locked last is unlocked last: the checkpoint that the volume ended with, and the line of its version. Where that may not be
+            // removed yet, nothing is, and the volume counts again.
+            let last = |keys: Vec<String>| {
+                let number = |key: &String| key.rsplit('/').next().and_then(|name| name.parse::<u64>().ok());
+                keys.into_iter().max_by_key(number)
+            };
+            let checkpoint = volume::path(number, CHECKPOINT_FILE);
+            for folder in ["versions/", "checkpoints/"] {
+                let keys = client.list(&volume::path(number, folder)).await.map_err(of_objects)?;
+                let Some(key) = last(keys) else { continue };
+                if let Err(error) = client.delete(&removal(key)).await {
+                    if matches!(error, ObjectError::Refused(_))
+                        && client.get(&checkpoint).await.map_err(of_objects)?.is_some()
+                    {
+                        client.delete(&removal(mark)).await.map_err(of_objects)?;
+                    }
+                    return Err(of_objects(error));
+                }
+            }
             let names = if number > 1 {
-                vec![volume::path(number, CHECKPOINT_FILE), format!("{}/", volume::folder(number))]
+                vec![checkpoint, format!("{}/", volume::folder(number))]
             } else {
                 [CHECKPOINT_FILE, "cosigned", "tile/", "checkpoints/", "staging/", "versions/"]
                     .map(str::to_owned)
@@ -548,7 +573,7 @@ impl Store for Bucket {
                     client.delete(&removals).await.map_err(of_objects)?;
                 }
             }
-            Ok(())
+            client.delete(&removal(mark)).await.map_err(of_objects)
         })
     }
 }

@@ -326,16 +326,22 @@ pub(super) fn open_in(
         }
         // A crash came while this volume was made: nobody was told of it. The one before it says whether to make it again.
     }
-    let run = newest.ok_or(OpenError::NoLedger)?;
+    let TakenUp { run, log, backlog } = newest.ok_or(OpenError::NoLedger)?;
+    volumes::finish_drops(&run);
     let opened = match run.streams.ended() {
         None => {
-            // Everything is in durable tiles under a durable checkpoint: the log begins anew. A crash between the two leaves no log, and
-            // needs none.
-            run.store.clear_log()?;
-            let digest = Digest::sha256(run.integrator.origin().as_bytes());
-            let log = run.store.start_log(digest, RecordIndex(run.published.size.0))?;
+            let log = match log {
+                Some(log) => log,
+                None => {
+                    // Everything is in durable tiles under a durable checkpoint: the log begins anew. A crash between the two leaves no
+                    // log, and needs none.
+                    run.store.clear_log()?;
+                    let digest = Digest::sha256(run.integrator.origin().as_bytes());
+                    run.store.start_log(digest, RecordIndex(run.published.size.0))?
+                }
+            };
             volumes::clear_log_before(&run);
-            run.ready(log, Vec::new(), Some(lock))
+            run.ready(log, backlog.into(), Some(lock))
         }
         Some(Ended::Frozen(frozen)) => return Err(OpenError::Frozen { reason: frozen.reason.clone() }),
         Some(Ended::Closed(closed)) => {
