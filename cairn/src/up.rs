@@ -72,6 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
     })?;
     let ledger = prepared.ledger();
+    let authorities = prepared.authorities().clone();
     let places: Vec<nodes::Place> = [NodeKind::Admission, NodeKind::Sensor]
         .into_iter()
         .map(|kind| {
@@ -88,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
     // 3. The nodes, over the socket.
     let mut nodes = nodes::Nodes::default();
-    let ended = nodes::start(&mut nodes, places, &web, &clock).and_then(|()| {
+    let ended = nodes::start(&mut nodes, places, &web, &authorities, &clock).and_then(|()| {
         // 4. Release 1, and whatever is committed from now on.
         let stopping = stop_signal()?;
         plane.begin();

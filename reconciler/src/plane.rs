@@ -25,7 +25,8 @@ use cairn_ledger::policy::{Policy, PolicyError};
 use cairn_ledger::volume::Place;
 use cairn_ledger::witness::Cosigner;
 use cairn_ledger::witness::cosigning::{Cosigning, INTERVAL, WitnessStatus};
-use cairn_ledger::witness::http::HttpTransport;
+use cairn_ledger::witness::http::{CALL_TIMEOUT, HttpTransport};
+use cairn_ledger::witness::tls::Authorities;
 use cairn_ledger::writer::{Ledger, ReadError};
 use cairn_release::signers::{SignerPolicy, SignersError};
 use cairn_release::store::ReleaseStore;
@@ -148,7 +149,7 @@ impl ControlPlane {
     /// # Errors
     /// Any [`StartError`].
     pub fn start(prepared: Prepared, clock: Arc<dyn Clock>, steps: Steps) -> Result<ControlPlane, StartError> {
-        let Prepared { dir, fleet, keys, ledger, control, joins } = prepared;
+        let Prepared { dir, fleet, keys, authorities, ledger, control, joins } = prepared;
         let (ledger_folder, policies) = (dir.join("ledger"), dir.join("policies"));
         let state = rebuild(&ledger, State::new(fleet.control_node.clone()), clock.now())?;
         let follow_from = state.end();
@@ -207,7 +208,7 @@ impl ControlPlane {
             joining: Mutex::default(),
             appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_AT_ONCE_MAX)),
         });
-        let cosigning = cosign(&shared)?;
+        let cosigning = cosign(&shared, &authorities)?;
         let mut plane = ControlPlane { shared, api, cosigning, workers: Vec::new(), follower: None };
         plane.follower = Some(plane.thread("follower", move |shared| follow(&shared, follow_from))?);
         for worker in [
@@ -315,11 +316,12 @@ impl ControlPlane {
 }
 
 /// Asks the witnesses of the policy in force, where there is one.
-fn cosign(shared: &Shared) -> Result<Option<Cosigning>, StartError> {
+fn cosign(shared: &Shared, authorities: &Authorities) -> Result<Option<Cosigning>, StartError> {
     let Some(policy) = &shared.fleet.witnesses else { return Ok(None) };
     let cosigner = Cosigner::new(Policy::parse(policy.as_bytes())?);
     let (log, clock) = (Box::new(shared.ledger.clone()), Arc::clone(&shared.clock));
-    Ok(Some(Cosigning::start(log, cosigner, Arc::new(HttpTransport::default()), clock, INTERVAL)?))
+    let transport = Arc::new(HttpTransport::trusting(authorities, CALL_TIMEOUT));
+    Ok(Some(Cosigning::start(log, cosigner, transport, clock, INTERVAL)?))
 }
 
 impl Drop for ControlPlane {

@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cairn_ledger::keys::KeyFolder;
 use cairn_ledger::note::{NoteSigner, VerifierKey};
+use cairn_ledger::witness::tls::Authorities;
 use cairn_ledger::writer::{Ledger, OpenError};
 use cairn_release::content::FileEntry;
 use cairn_schemas::data::{LedgerCarried, LedgerOpened};
@@ -68,6 +69,7 @@ pub struct Prepared {
     pub(crate) dir: PathBuf,
     pub(crate) fleet: Fleet,
     pub(crate) keys: Keys,
+    pub(crate) authorities: Authorities,
     pub(crate) ledger: Ledger,
     pub(crate) control: Control,
     pub(crate) joins: Joins,
@@ -78,6 +80,12 @@ impl Prepared {
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// By whom the certificates of witnesses may be, beside the machine's authorities: for the control plane, and for its nodes.
+    #[must_use]
+    pub fn authorities(&self) -> &Authorities {
+        &self.authorities
     }
 
     /// The policy repo's work tree.
@@ -144,6 +152,7 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     };
     let keys = keys::load(&keys_folder, &fleet)?;
     witnesses::check(dir, &fleet)?;
+    let authorities = witnesses::authorities(dir, &fleet)?;
     let (ledger, opened) = open_ledger(dir, &fleet, &keys, options)?;
     if opened {
         step(Step::LedgerOpened { name: fleet.name.clone(), path: dir.join("ledger") });
@@ -162,7 +171,7 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     if !fresh {
         step(Step::Resumed { path: dir.to_owned(), name: fleet.name.clone(), records: ledger.size() });
     }
-    Ok(Prepared { dir: dir.to_owned(), fleet, keys, ledger, control, joins })
+    Ok(Prepared { dir: dir.to_owned(), fleet, keys, authorities, ledger, control, joins })
 }
 
 /// What nodes pin when they join.

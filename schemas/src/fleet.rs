@@ -30,6 +30,10 @@ pub struct Fleet {
     /// The root key's word for that policy, a signed note (`ledger/FORMAT.md`, Endorsements). Not needed while `root.key` lies in `keys/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses_endorsement: Option<String>,
+    /// A file with the certificates, PEM, by which those of witnesses with `https://` URLs may be, beside the machine's own authorities; a
+    /// relative path begins at the folder of this file. Who is believed is said by the keys in `witnesses`, not by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses_ca: Option<String>,
     /// How the ledger is kept.
     #[serde(default)]
     pub ledger: LedgerConfig,

@@ -1,3 +1,4 @@
+use cairn_ledger::witness::tls::Authorities;
 use cairn_schemas::data::{NodeLoaded, StreamHead, StreamOpened};
 use cairn_schemas::ids::ReleaseRef;
 use cairn_schemas::record::Record;
@@ -29,6 +30,7 @@ impl Bench {
         let config = AgentConfig {
             folder: self.folder.path().to_owned(),
             url: self.plane.url().to_owned(),
+            authorities: Authorities::default(),
             capabilities: NodeCapabilities { live: true, version: "0".into(), can: Vec::new(), cannot: Vec::new() },
             limits: SpoolLimits::default(),
             poll_wait: Duration::from_secs(1),

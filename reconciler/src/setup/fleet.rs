@@ -103,6 +103,9 @@ fn text(fleet: &Fleet) -> String {
     if let Some(endorsement) = &fleet.witnesses_endorsement {
         line(format!("witnesses_endorsement: {}", quoted(endorsement)));
     }
+    if let Some(file) = &fleet.witnesses_ca {
+        line(format!("witnesses_ca: {}", quoted(file)));
+    }
     line("# When the ledger's current volume is closed and the next one opened: after so many days, or with so many records.".into());
     line("ledger:".into());
     let RotateAfter { days, records } = fleet.ledger.rotate_after;
@@ -135,6 +138,7 @@ mod tests {
             signers,
             witnesses: Some("# two \"lines\"\nquorum none\n".into()),
             witnesses_endorsement: None,
+            witnesses_ca: Some("witnesses \"ca\".pem".into()),
             ledger: Default::default(),
         }
     }
