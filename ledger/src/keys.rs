@@ -128,6 +128,15 @@ impl KeyFolder {
         KeyFolder { path, fleet: false }
     }
 
+    /// The key folder at this path, for a ledger that nothing lies beside: that of a fleet, where it is the `keys` beside a `fleet.yaml`,
+    /// or of a ledger of its own.
+    #[must_use]
+    pub fn given(path: PathBuf) -> KeyFolder {
+        let path = resolve(&path).unwrap_or(path);
+        let fleet = path.file_name().is_some_and(|name| name == "keys") && path.with_file_name(FLEET_FILE).is_file();
+        KeyFolder { fleet, ..KeyFolder::at(path) }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

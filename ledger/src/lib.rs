@@ -32,6 +32,7 @@ mod integrate;
 pub mod keys;
 #[cfg(feature = "write")]
 pub mod local;
+pub mod location;
 #[cfg(feature = "write")]
 pub mod mirror;
 pub mod mldsa;

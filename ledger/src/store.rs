@@ -57,6 +57,11 @@ pub(crate) trait Store: Send + Sync {
         PUBLISH_INTERVAL
     }
 
+    /// How release files are put here, where whoever makes releases cannot write them as files.
+    fn release_files(&self) -> Option<&dyn ReleaseFiles> {
+        None
+    }
+
     /// Removes a folder of partial tiles whose full tile is durable. Where it is gone already, so be it.
     fn remove_folder(&self, folder: &str) -> io::Result<()>;
 
@@ -77,6 +82,21 @@ pub(crate) trait Store: Send + Sync {
     /// ([`volume::dropped_mark`]), and goes when nothing is left: between the two nobody takes what is there for a volume, and removing
     /// it again goes on.
     fn remove_volume(&self, volume: u64) -> io::Result<()>;
+}
+
+/// Release files in a store that is no directory. What each call did is durable when it returns.
+pub(crate) trait ReleaseFiles {
+    /// Puts a file that no record names yet; what an earlier attempt left goes.
+    fn stage(&self, path: &str, bytes: Vec<u8>) -> io::Result<()>;
+
+    /// Makes sure that a file that a durable record names is there with these bytes, and locks it. Safe to repeat.
+    fn settle(&self, path: &str, bytes: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Removes a file that no record names.
+    fn unstage(&self, path: &str) -> io::Result<()>;
+
+    /// The paths of all files below a folder.
+    fn below(&self, folder: &str) -> io::Result<Vec<String>>;
 }
 
 /// A log that is read after a crash.

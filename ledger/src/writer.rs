@@ -39,6 +39,7 @@ mod change;
 mod commit;
 mod cosigned;
 mod open;
+mod release_files;
 mod restore;
 mod state;
 mod submission;

@@ -40,10 +40,14 @@ pub struct Fleet {
 }
 
 /// How a fleet's ledger is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LedgerConfig {
+    /// Where it lies: `s3://bucket/prefix`, with `?retention=<days>d` under Object Lock. None: in `ledger/` beside this file. Server, region
+    /// and credentials come from where every AWS tool looks. It cannot be changed while the fleet lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// When the current volume is closed and the next one opened.
     #[serde(default)]
     pub rotate_after: RotateAfter,

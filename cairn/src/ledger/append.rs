@@ -98,9 +98,9 @@ fn open(arguments: &Arguments) -> Result<(LocalLedger, PathBuf), Failure> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let address =
         arguments.ledger.to_string_lossy().parse::<Address>().map_err(|error| Failure::unknown(format!("{error}")))?;
-    match address {
+    match &address {
         #[cfg(feature = "s3")]
-        Address::S3(place) => {
+        Address::S3(_) => {
             let keys = arguments.keys.clone().ok_or_else(|| {
                 Failure::unknown("a ledger in a bucket has no place beside it for its keys")
                     .hint("name their folder with --keys")
@@ -110,7 +110,11 @@ fn open(arguments: &Arguments) -> Result<(LocalLedger, PathBuf), Failure> {
                     .hint("append to a ledger in a directory, or leave the files out"));
             }
             let beside = keys.with_extension("ledger");
-            let ledger = LocalLedger::open_or_create_in_bucket(&place, KeyFolder::at(keys), clock, random);
+            let keys = KeyFolder::given(keys);
+            let Address::S3(place) = super::place::as_fleet_says(&address, &keys)? else {
+                unreachable!("a bucket stays a bucket");
+            };
+            let ledger = LocalLedger::open_or_create_in_bucket(&place, keys, clock, random);
             Ok((ledger.map_err(|error| failure(&arguments.ledger, &error))?, beside))
         }
         _ => {

@@ -17,14 +17,15 @@ use cairn_schemas::time::Clock as _;
 use clap::Args;
 use serde_json::json;
 
+use super::place::Named;
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
 use crate::say;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The directory of a ledger's volume, or a copy of it; no key and no lock is needed, and nothing is written
-    ledger: PathBuf,
+    /// The directory of a ledger's volume, a copy of it, or s3://bucket/prefix; no key and no lock is needed, and nothing is written
+    ledger: Named,
     /// The witness policy, a C2SP tlog-policy with the witnesses' URLs
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
@@ -41,8 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let text = std::fs::read(&arguments.policy).map_err(|error| Failure::unknown(format!("{shown}: {error}")))?;
     let policy = Policy::parse(&text).map_err(|error| Failure::unknown(format!("{shown}: {error}")))?;
     let unreadable =
-        |error: &dyn std::error::Error| Failure::unknown(format!("{}: {}", arguments.ledger.display(), chain(error)));
-    let dir = LedgerDir::open(&arguments.ledger).map_err(|error| unreadable(&error))?;
+        |error: &dyn std::error::Error| Failure::unknown(format!("{}: {}", arguments.ledger, chain(error)));
+    let dir = LedgerDir::at(arguments.ledger.location()?).map_err(|error| unreadable(&error))?;
     let checkpoint = dir.checkpoint_bytes().map_err(|error| unreadable(&error))?;
     let head = Head::new(&checkpoint).map_err(|error| unreadable(&error))?;
     let cosigner = Cosigner::new(policy);

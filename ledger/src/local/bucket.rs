@@ -24,10 +24,13 @@ impl LocalLedger {
     ) -> Result<LocalLedger, LocalError> {
         let address = Address::S3(place.clone());
         if keys.has_ledger_key()? {
-            match Ledger::open_at(&address, keys.ledger()?, Arc::clone(&clock)) {
+            match Ledger::open_at(&address, keys.ledger_signers()?, Arc::clone(&clock)) {
                 Err(OpenError::NoLedger) => {}
                 opened => return LocalLedger::with(opened?, keys, false, clock, random),
             }
+        }
+        if keys.is_fleets() {
+            return Err(LocalError::FleetFirst { path: place.to_string().into() });
         }
         if !files::names(&keys.path().join(LOCAL_FOLDER))?.is_empty() {
             let path = place.to_string().into();

@@ -34,7 +34,7 @@ use crate::dir::CHECKPOINT_FILE;
 use crate::disk::LockGuard;
 use crate::durable::NewFile;
 use crate::random::{Random as _, SystemRandom};
-use crate::store::{Durable, Groundwork, Log, Replaying, Store, StoreError};
+use crate::store::{Durable, Groundwork, Log, ReleaseFiles, Replaying, Store, StoreError};
 use crate::streams::Written;
 use crate::volume;
 use crate::wal::{WAL_FOLDER, WalError, decode_group, encode_group};
@@ -69,7 +69,7 @@ fn runtime() -> io::Result<&'static Runtime> {
 }
 
 /// Runs on the runtime, and waits on this thread.
-fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+pub(super) fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     begin(future).recv().expect("invariant: the runtime outlives every call, and a call that panics is a bug")
 }
 
@@ -87,11 +87,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn of_session(error: SessionError) -> io::Error {
+pub(super) fn of_session(error: SessionError) -> io::Error {
     io::Error::other(error)
 }
 
-fn of_objects(error: ObjectError) -> io::Error {
+pub(super) fn of_objects(error: ObjectError) -> io::Error {
     io::Error::other(error)
 }
 
@@ -191,6 +191,10 @@ impl Bucket {
     fn session(&self) -> Option<Arc<Session<Client>>> {
         match &*lock(&self.stage) {
             Stage::Reading => None,
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
             Stage::Walked(session) | Stage::Walking(session) | Stage::Writing(session) => Some(session.clone()),
         }
     }
@@ -373,7 +377,7 @@ impl Store for Bucket {
         let (client, key) = (self.client.clone(), path.to_owned());
         let found = wait(async move { client.get(&key).await }).map_err(of_objects)?;
         let bytes = found.ok_or(io::ErrorKind::NotFound)?.bytes;
-        if path != CHECKPOINT_FILE {
+        if path != CHECKPOINT_FILE && !path.ends_with("/checkpoint") {
             return Ok(bytes);
         }
         // Who writes is nobody's business above; a volume without records is none yet.
@@ -485,6 +489,10 @@ impl Store for Bucket {
             if size != next.0 {
                 let source = io::Error::other("another process wrote the ledger while it was opened; open it again");
                 return Err(WalError::Io { action: "take over", path: CHECKPOINT_FILE.to_owned(), source });
+    fn release_files(&self) -> Option<&dyn ReleaseFiles> {
+        Some(self)
+    }
+
             }
         }
         Ok(Box::new(Walk { bucket: self, session, next: next.0, begun: false }))
@@ -644,6 +652,12 @@ impl Reader {
 
     /// The newest version; `None` where there is none, or a delete marker.
     pub(crate) fn read(&self, key: &str) -> Result<Option<Vec<u8>>, ObjectError> {
+    /// The names in a folder, and whether each is a folder.
+    pub(crate) fn entries(&self, folder: &str) -> Result<Vec<(String, bool)>, ObjectError> {
+        let (client, folder) = (self.client.clone(), folder.to_owned());
+        wait(async move { client.entries(&folder).await })
+    }
+
         let (client, key) = (self.client.clone(), key.to_owned());
         wait(async move { Ok(client.get(&key).await?.map(|object| object.bytes)) })
     }

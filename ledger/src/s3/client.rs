@@ -17,7 +17,10 @@ use aws_sdk_s3::config::{BehaviorVersion, ProvideCredentials as _, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{BucketVersioningStatus, Delete, ObjectIdentifier, ObjectLockEnabled, ObjectLockMode};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ChecksumAlgorithm, Delete, ObjectIdentifier, ObjectLockEnabled, ObjectLockMode,
+    ObjectLockRetention, ObjectLockRetentionMode,
+};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -169,17 +172,28 @@ impl Client {
     /// The names in a folder: of objects, and of folders.
     pub(crate) async fn names(&self, folder: &str) -> Result<Vec<String>, ObjectError> {
         let prefix = if folder.is_empty() { self.prefix.to_string() } else { format!("{}{folder}/", self.prefix) };
+    /// Whether what never changes is locked.
+    pub(crate) fn locks(&self) -> bool {
+        self.retention.is_some()
+    }
+
         let mut names = Vec::new();
         let mut next = None;
         loop {
             let request = self.s3.list_objects_v2().bucket(&*self.bucket).prefix(&prefix).delimiter("/");
             let page = request.set_continuation_token(next).send().await.map_err(refusal)?;
             let objects = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&prefix));
+        Ok(self.entries(folder).await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The same, and whether each is a folder.
+    pub(crate) async fn entries(&self, folder: &str) -> Result<Vec<(String, bool)>, ObjectError> {
             let folders = page.common_prefixes().iter().filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
-            names.extend(objects.chain(folders.map(|name| name.trim_end_matches('/'))).map(str::to_owned));
+            names.extend(objects.map(|name| (name.to_owned(), false)));
+            names.extend(folders.map(|name| (name.trim_end_matches('/').to_owned(), true)));
             next = page.next_continuation_token;
             if next.is_none() {
-                names.retain(|name| !name.is_empty());
+                names.retain(|(name, _)| !name.is_empty());
                 return Ok(names);
             }
         }
@@ -266,6 +280,23 @@ impl Client {
             let identifier = ObjectIdentifier::builder().key(self.key(&object.key)).set_version_id(version).build();
             identifier.expect("invariant: it has a key")
         };
+    /// Locks a version that is there, as one that is written under a lock.
+    pub(crate) async fn lock(&self, key: &str, version: Option<&str>) -> Result<(), ObjectError> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        let until = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Compliance);
+        let until = until.retain_until_date(self.locked_until(retention)).build();
+        let request = self.s3.put_object_retention().bucket(&*self.bucket).key(self.key(key)).retention(until);
+        // AWS wants a digest of the body of this request; the SDK computes it.
+        let request = request.checksum_algorithm(ChecksumAlgorithm::Sha256);
+        request.set_version_id(version.map(str::to_owned)).send().await.map(drop).map_err(refusal)
+    }
+
+    /// Until when something is locked that is written now.
+    fn locked_until(&self, retention: Duration) -> DateTime {
+        let until = self.clock.now().plus(retention).nanos() / 1_000_000_000;
+        DateTime::from_secs(i64::try_from(until).unwrap_or(i64::MAX))
+    }
+
         if object.version.is_some() || !self.versioned {
             return Ok(vec![named(object.version.clone())]);
         }

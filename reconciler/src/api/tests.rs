@@ -17,6 +17,7 @@ use std::time::Duration;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::releases::Releases;
 use crate::state::State as Folded;
 
 /// A control plane without a policy repo: a real ledger in a folder of its own, and a thread that follows it.
@@ -54,9 +55,8 @@ impl Bench {
         let joins = Joins::open(&folder.path().join("keys"), [5; 32], crate::joins::tests::pins()).unwrap();
         let api = Arc::new(Api {
             live: Arc::new(Live::new(Folded::new(node))),
-            configs: Arc::new(ConfigCache::new(&ledger_folder.join("releases"))),
+            configs: Arc::new(ConfigCache::new(Releases::folder(&ledger_folder.join("releases")))),
             ledger: ledger.clone(),
-            ledger_folder,
             ledger_name: "test".into(),
             control: Arc::new(control),
             joins: Arc::new(joins),
