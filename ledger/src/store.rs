@@ -71,7 +71,7 @@ pub(crate) trait Store: Send + Sync {
     /// Forgets the whole log: all of its records are in durable tiles under a durable checkpoint.
     fn clear_log(&self) -> Result<(), WalError>;
 
-    /// Begins an empty log whose first record is `next`; the one before was forgotten.
+    /// Begins an empty log whose first record is `next`; the one before was forgotten. See [`Replaying::go_on`] for one that was not.
     fn start_log(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Log>, WalError>;
 
     /// The store of volume `volume`, from 2, where this one's root is the ledger's. `make`: its folder is made, durable. The lock of the
@@ -102,7 +102,13 @@ pub(crate) trait ReleaseFiles {
 /// A log that is read after a crash.
 pub(crate) trait Replaying {
     /// The next records, in order and not too many to hold; `None` at the log's end.
-    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError>;
+    fn next_part(&mut self) -> Result<Option<Vec<Arc<[u8]>>>, WalError>;
+
+    /// After the end: goes on with the log behind what it holds, and what it holds stays until it is covered. When this returns, all
+    /// that was read survives any crash. `None`: this store publishes first, and then begins its log anew.
+    fn go_on(self: Box<Self>) -> Result<Option<Box<dyn Log>>, WalError> {
+        Ok(None)
+    }
 }
 
 /// Waits until a group is durable.
@@ -158,6 +164,20 @@ impl DirStore {
             Err(_) => act(&*self.disk, &mut Folders::default()),
         }
     }
+
+    /// Writes `checkpoint` again. It may be there by a rename that was never synced, because the process ended in between: the log of
+    /// what it covers is about to go, and an older one must not come back.
+    fn renew_checkpoint(&self) -> Result<(), WalError> {
+        match self.disk.read(CHECKPOINT_FILE) {
+            Ok(bytes) => {
+                let checkpoint = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes };
+                self.with_folders(|disk, folders| durable::write_files(disk, folders, &[checkpoint]))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(|source| WalError::Io { action: "write again", path: CHECKPOINT_FILE.to_owned(), source })
+    }
 }
 
 impl Store for DirStore {
@@ -197,21 +217,11 @@ impl Store for DirStore {
     }
 
     fn replay(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError> {
-        Ok(Box::new(SegmentReplay { disk: &*self.disk, replay: Replay::new(&*self.disk, origin, next)? }))
+        Ok(Box::new(SegmentReplay { store: self, replay: Replay::new(&*self.disk, origin, next)? }))
     }
 
     fn clear_log(&self) -> Result<(), WalError> {
-        // `checkpoint` may be there by a rename that was never synced, because the process ended in between. The log is about to go, and
-        // an older one must not come back: it is written again.
-        match self.disk.read(CHECKPOINT_FILE) {
-            Ok(bytes) => {
-                let checkpoint = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes };
-                self.with_folders(|disk, folders| durable::write_files(disk, folders, &[checkpoint]))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-        .map_err(|source| WalError::Io { action: "write again", path: CHECKPOINT_FILE.to_owned(), source })?;
+        self.renew_checkpoint()?;
         self.disk.create_folder(wal::WAL_FOLDER).map_err(|source| WalError::Io {
             action: "make",
             path: wal::WAL_FOLDER.to_owned(),
@@ -279,8 +289,14 @@ struct SegmentReplay<'a> {
 }
 
 impl Replaying for SegmentReplay<'_> {
-    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError> {
-        self.replay.segment(self.disk)
+    fn next_part(&mut self) -> Result<Option<Vec<Arc<[u8]>>>, WalError> {
+        self.replay.segment(&*self.store.disk)
+    }
+
+    fn go_on(self: Box<Self>) -> Result<Option<Box<dyn Log>>, WalError> {
+        let SegmentReplay { store, replay } = *self;
+        store.renew_checkpoint()?;
+        Ok(Some(Box::new(replay.go_on(store.disk.clone(), store.segment_len)?)))
     }
 }
 

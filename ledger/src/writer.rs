@@ -39,6 +39,7 @@ mod change;
 mod commit;
 mod cosigned;
 mod open;
+mod parallel;
 mod release_files;
 mod restore;
 mod state;
@@ -267,8 +268,9 @@ impl Ledger {
         Ledger::run(open::create(disk, opened, signer, clock, Options::default())?)
     }
 
-    /// Opens a ledger's newest volume, and repairs what a crash left: every record that was acknowledged is there, and published, when
-    /// this returns. Where the crash came while a next volume was made, that is made.
+    /// Opens a ledger's newest volume, and repairs what a crash left: every record that was acknowledged is there when this returns.
+    /// What was not published yet is published from then on, before what is appended; [`Ledger::wait_published`] waits for it. Where the
+    /// crash came while a next volume was made, that is made.
     ///
     /// # Errors
     /// [`OpenError::NoLedger`], [`OpenError::Locked`], [`OpenError::Frozen`]; where acknowledged records are damaged or missing, or none of

@@ -595,7 +595,7 @@ struct Walk<'a> {
 }
 
 impl Replaying for Walk<'_> {
-    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError> {
+    fn next_part(&mut self) -> Result<Option<Vec<Arc<[u8]>>>, WalError> {
         let Some(session) = self.session.clone() else { return Ok(None) };
         let (next, begun) = (self.next, std::mem::replace(&mut self.begun, true));
         let walker = session.clone();
@@ -619,7 +619,7 @@ impl Replaying for Walk<'_> {
         })?;
         self.next = first + records.len() as u64;
         let skip = usize::try_from(next - first).expect("invariant: groups are bounded");
-        Ok(Some(records[skip..].iter().map(|record| record.to_vec()).collect()))
+        Ok(Some(records[skip..].iter().map(|record| Arc::from(*record)).collect()))
     }
 }
 

@@ -122,6 +122,7 @@ fn a_crash_at_any_call_of_a_key_rotation_leaves_one_key_or_the_other_in_force() 
     at_every_call(&disk, both.clone(), &rotate, &|disk, context| {
         let ledger = start(disk, both.clone()).unwrap_or_else(|error| panic!("{context}: {error}"));
         let rotated = ledger.key() == new.verifier().to_string();
+        assert!(ledger.wait_published(ledger.size(), SOON), "{context}");
         let checkpoint = ledger.checkpoint();
         assert_eq!(checkpoint.size, TreeSize(old_size + u64::from(rotated)), "{context}");
         let signs = if rotated { &new } else { &signer() };
