@@ -4,11 +4,14 @@ use cairn_schemas::ids::ReleaseRef;
 use cairn_schemas::record::Record;
 use cairn_schemas::time::{ManualClock, Timestamp};
 use cairn_schemas::types::{NodeKind, RecordType};
+use cairn_schemas::wire::JoinToken;
 
 use super::*;
 use crate::fixture::{self, Plane};
 use crate::identity::join;
 use crate::random::SystemRandom;
+
+mod conflict;
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -23,10 +26,13 @@ impl Bench {
     }
 
     fn start(&self) -> Agent {
-        let token = fixture::join_token();
+        self.start_with(&fixture::join_token())
+    }
+
+    fn start_with(&self, token: &JoinToken) -> Agent {
         let labels = std::collections::BTreeMap::new();
         let identity =
-            join(self.folder.path(), self.plane.url(), &token, NodeKind::Sensor, &labels, &SystemRandom).unwrap();
+            join(self.folder.path(), self.plane.url(), token, NodeKind::Sensor, &labels, &SystemRandom).unwrap();
         let config = AgentConfig {
             folder: self.folder.path().to_owned(),
             url: self.plane.url().to_owned(),
