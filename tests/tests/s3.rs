@@ -143,10 +143,15 @@ fn a_fleets_life_in_a_bucket() {
     let mut append = Command::new(binary());
     append.args(["ledger", "append", &fleet.ledger, "--stream", "ci", "--keys"]).arg(fleet.dir().join("keys"));
     let mut append = append.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let line = json!({ "type": "cairn.evidence.received.v1", "subject": "s", "data": { "n": 1 } });
+    let personal = json!([{ "path": "/email", "subject": "user-17" }]);
+    let data = json!({ "n": 1, "email": "ada@example.com" });
+    let line = json!({ "type": "cairn.evidence.received.v1", "subject": "s", "data": data, "personal": personal });
     writeln!(append.stdin.take().unwrap(), "{line}").unwrap();
     let appended = append.wait_with_output().unwrap();
     assert!(appended.status.success(), "{}", text(&appended));
+    let shown = fleet.change(&["ledger", "disclose"], &["--subject", "user-17", "--purpose", "a test"]);
+    assert!(shown.contains("ada@example.com"), "{shown}");
+    fleet.change(&["ledger", "erase"], &["--subject", "user-17"]);
     fleet.change(&["ledger", "rotate"], &["--note", "a year is over"]);
     fleet.change(&["key", "rotate"], &[]);
     let mut up = fleet.start();

@@ -62,6 +62,16 @@ impl Named {
     }
 }
 
+/// `--keys` with a directory.
+pub(crate) fn keys_are_beside() -> Failure {
+    Failure::unknown("--keys is for a ledger in a bucket").hint("the keys of a ledger in a directory are beside it")
+}
+
+/// A bucket without `--keys`.
+pub(crate) fn no_keys() -> Failure {
+    Failure::unknown("a ledger in a bucket has no place beside it for its keys").hint("name their folder with --keys")
+}
+
 /// A bucket as the fleet whose keys these are names it, with how long its objects are locked; else as it was written.
 pub(crate) fn as_fleet_says(address: &Address, keys: &KeyFolder) -> Result<Address, Failure> {
     if !keys.is_fleets() || matches!(address, Address::Dir(_)) {
@@ -94,11 +104,9 @@ impl LedgerPlace {
     pub(crate) fn keys(&self) -> Result<KeyFolder, Failure> {
         match (&self.ledger.address, &self.keys) {
             (Address::Dir(dir), None) => KeyFolder::of(dir).map_err(|error| keys_failure(&error)),
-            (Address::Dir(_), Some(_)) => Err(Failure::unknown("--keys is for a ledger in a bucket")
-                .hint("the keys of a ledger in a directory are beside it")),
+            (Address::Dir(_), Some(_)) => Err(keys_are_beside()),
             (_, Some(keys)) => Ok(KeyFolder::given(keys.clone())),
-            (_, None) => Err(Failure::unknown("a ledger in a bucket has no place beside it for its keys")
-                .hint("name their folder with --keys")),
+            (_, None) => Err(no_keys()),
         }
     }
 

@@ -77,6 +77,7 @@ impl FromStr for Source {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Source, SourceError> {
+        #[cfg(not(all(feature = "s3", feature = "witness-client")))]
         let not_built = |feature| Err::<Source, _>(SourceError::NotBuilt { text: text.to_owned(), feature });
         match text.split_once("://") {
             #[cfg(feature = "s3")]

@@ -123,6 +123,11 @@ impl OpenError {
                 "put back the newest copy; where this is it, `cairn ledger rotate LEDGER --reason restored` opens a new volume over it",
             ),
             OpenError::Key { .. } => Some(
+            #[cfg(feature = "s3")]
+            OpenError::Bucket(_) => Some(
+                "see that the bucket is there, and that credentials, region and endpoint are its own: AWS_PROFILE, AWS_REGION, \
+                 AWS_ENDPOINT_URL",
+            ),
                 "give the key that signs this ledger's checkpoints; where it is lost, `cairn ledger rotate LEDGER --reason keylost` opens a \
                  new volume with another one, which the root key must endorse",
             ),
