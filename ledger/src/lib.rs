@@ -23,6 +23,7 @@ mod fixture;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod format;
+mod hash_lines;
 pub mod head;
 #[cfg(feature = "write")]
 pub mod index;
