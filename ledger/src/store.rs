@@ -18,7 +18,7 @@ use crate::disk::{Below, Disk, LockGuard};
 use crate::durable::{self, Folders, NewFile};
 use crate::streams::Written;
 use crate::volume;
-use crate::wal::{self, Replay, Wal, WalError};
+use crate::wal::{self, Found, Replay, Wal, WalError};
 use crate::writer::PUBLISH_INTERVAL;
 
 /// The file whose lock the one writer of a directory holds.
@@ -48,6 +48,12 @@ pub(crate) trait Store: Send + Sync {
     /// Writes files that never change, all of them durable when this returns. One that is there with the same bytes is left from an
     /// attempt that was cut short.
     fn write(&self, files: &[NewFile]) -> Result<(), StoreError>;
+
+    /// [`Store::write`] of one file of the ledger's root that a record will name by its digest, such as a blob. Whichever volume is
+    /// written: the file belongs to all.
+    fn write_named(&self, file: &NewFile) -> Result<(), StoreError> {
+        self.write(std::slice::from_ref(file))
+    }
 
     /// Puts a file in the place of an older one, in one step.
     fn replace(&self, file: &NewFile) -> Result<(), StoreError>;
@@ -102,7 +108,7 @@ pub(crate) trait ReleaseFiles {
 /// A log that is read after a crash.
 pub(crate) trait Replaying {
     /// The next records, in order and not too many to hold; `None` at the log's end.
-    fn next_part(&mut self) -> Result<Option<Vec<Arc<[u8]>>>, WalError>;
+    fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError>;
 
     /// After the end: goes on with the log behind what it holds, and what it holds stays until it is covered. When this returns, all
     /// that was read survives any crash. `None`: this store publishes first, and then begins its log anew.
@@ -284,12 +290,12 @@ fn remove_all(disk: &dyn Disk, path: &str) -> io::Result<()> {
 }
 
 struct SegmentReplay<'a> {
-    disk: &'a dyn Disk,
+    store: &'a DirStore,
     replay: Replay,
 }
 
 impl Replaying for SegmentReplay<'_> {
-    fn next_part(&mut self) -> Result<Option<Vec<Arc<[u8]>>>, WalError> {
+    fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError> {
         self.replay.segment(&*self.store.disk)
     }
 

@@ -29,7 +29,7 @@ use super::client::{Client, ConnectError, Retention, Version};
 use super::epoch::{Epoch, TOKEN_LEN};
 use super::objects::{Condition, ObjectError, ObjectStore as _, Removal};
 use super::place::Place;
-use super::session::{STAGING_FOLDER, Session, SessionError};
+use super::session::{STAGING_FOLDER, Session, SessionError, put_object};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::LockGuard;
 use crate::durable::NewFile;
@@ -37,19 +37,22 @@ use crate::random::{Random as _, SystemRandom};
 use crate::store::{Durable, Groundwork, Log, ReleaseFiles, Replaying, Store, StoreError};
 use crate::streams::Written;
 use crate::volume;
-use crate::wal::{WAL_FOLDER, WalError, decode_group, encode_group};
+use crate::wal::{Found, WAL_FOLDER, WalError, decode_group, encode_group};
 
-/// Groups that are on their way at once. Each is a request that costs money and work: what comes in while these are on their way goes
-/// together into the next.
-pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 2;
+/// Groups that are on their way at once. Each is a request that costs money and work: one follows another that is on its way only when
+/// much waits (`writer/threads.rs`).
+pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 4;
 /// Files that are on their way at once.
 const FILES_IN_FLIGHT_MAX: usize = 16;
+/// Many files begin one after another within this time, and not all at once: groups are on their way beside them, and somebody waits for
+/// these.
+const FILES_SPREAD: Duration = Duration::from_millis(600);
 /// The object that the living writer replaces.
 pub(crate) const WRITER_FILE: &str = "writer";
 /// How often it does.
 const BEAT_INTERVAL: Duration = Duration::from_secs(3);
-/// Under load a checkpoint is published this often: it costs ten requests.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
+/// Under load a checkpoint is published this often: it costs ten requests beside those for full tiles.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often somebody who wants to take over looks at it, and how often in vain before the writer counts as dead.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 10;
@@ -188,13 +191,13 @@ impl Bucket {
         }
     }
 
-    fn session(&self) -> Option<Arc<Session<Client>>> {
-        match &*lock(&self.stage) {
-            Stage::Reading => None,
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
+    fn session(&self) -> Option<Arc<Session<Client>>> {
+        match &*lock(&self.stage) {
+            Stage::Reading => None,
             Stage::Walked(session) | Stage::Walking(session) | Stage::Writing(session) => Some(session.clone()),
         }
     }
@@ -402,12 +405,17 @@ impl Store for Bucket {
     fn write(&self, files: &[NewFile]) -> Result<(), StoreError> {
         let session = self.writing()?;
         let permits = Arc::new(Semaphore::new(FILES_IN_FLIGHT_MAX));
-        let begun: Vec<_> = files
-            .iter()
-            .map(|file| {
+        let many = files.len() > FILES_IN_FLIGHT_MAX;
+        let apart = if many { FILES_SPREAD.div_f64(files.len() as f64) } else { Duration::ZERO };
+        let begun: Vec<_> = (0..)
+            .zip(files)
+            .map(|(number, file)| {
                 let (session, permits) = (session.clone(), permits.clone());
                 let (key, bytes) = (file.path.clone(), file.bytes.clone());
                 begin(async move {
+                    if many {
+                        tokio::time::sleep(apart * number).await;
+                    }
                     let _permit = permits.acquire().await;
                     let lock = is_immutable(&key);
                     let version = session.write(&key, &bytes, lock).await?;
@@ -426,6 +434,13 @@ impl Store for Bucket {
             }
         }
         Ok(())
+    }
+
+    /// Needs no session, as release files need none, and no line of `versions/`: the record has its digest.
+    fn write_named(&self, file: &NewFile) -> Result<(), StoreError> {
+        let (client, key, bytes) = (self.client.clone(), file.path.clone(), file.bytes.clone());
+        let (_, other) = wait(async move { put_object(&client, &key, &bytes, true).await }).map_err(written)?;
+        if other.is_some() { Err(StoreError::Conflict { path: file.path.clone() }) } else { Ok(()) }
     }
 
     fn replace(&self, file: &NewFile) -> Result<(), StoreError> {
@@ -481,6 +496,10 @@ impl Store for Bucket {
         PUBLISH_INTERVAL
     }
 
+    fn release_files(&self) -> Option<&dyn ReleaseFiles> {
+        Some(self)
+    }
+
     fn replay(&self, _: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError> {
         let fail = |error| log_error("take over", CHECKPOINT_FILE)(of_session(error));
         let session = self.take_over(None).map_err(fail)?;
@@ -489,10 +508,6 @@ impl Store for Bucket {
             if size != next.0 {
                 let source = io::Error::other("another process wrote the ledger while it was opened; open it again");
                 return Err(WalError::Io { action: "take over", path: CHECKPOINT_FILE.to_owned(), source });
-    fn release_files(&self) -> Option<&dyn ReleaseFiles> {
-        Some(self)
-    }
-
             }
         }
         Ok(Box::new(Walk { bucket: self, session, next: next.0, begun: false }))
@@ -595,7 +610,7 @@ struct Walk<'a> {
 }
 
 impl Replaying for Walk<'_> {
-    fn next_part(&mut self) -> Result<Option<Vec<Arc<[u8]>>>, WalError> {
+    fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError> {
         let Some(session) = self.session.clone() else { return Ok(None) };
         let (next, begun) = (self.next, std::mem::replace(&mut self.begun, true));
         let walker = session.clone();
@@ -619,7 +634,8 @@ impl Replaying for Walk<'_> {
         })?;
         self.next = first + records.len() as u64;
         let skip = usize::try_from(next - first).expect("invariant: groups are bounded");
-        Ok(Some(records[skip..].iter().map(|record| Arc::from(*record)).collect()))
+        let found = |record: &&[u8]| Found::new(Arc::new(record.to_vec()), 0..record.len());
+        Ok(Some(records[skip..].iter().map(found).collect()))
     }
 }
 
@@ -644,6 +660,12 @@ impl Reader {
         wait(async move { client.names(&folder).await })
     }
 
+    /// The names in a folder, and whether each is a folder.
+    pub(crate) fn entries(&self, folder: &str) -> Result<Vec<(String, bool)>, ObjectError> {
+        let (client, folder) = (self.client.clone(), folder.to_owned());
+        wait(async move { client.entries(&folder).await })
+    }
+
     /// Every object with its length.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, ObjectError> {
         let client = self.client.clone();
@@ -652,12 +674,6 @@ impl Reader {
 
     /// The newest version; `None` where there is none, or a delete marker.
     pub(crate) fn read(&self, key: &str) -> Result<Option<Vec<u8>>, ObjectError> {
-    /// The names in a folder, and whether each is a folder.
-    pub(crate) fn entries(&self, folder: &str) -> Result<Vec<(String, bool)>, ObjectError> {
-        let (client, folder) = (self.client.clone(), folder.to_owned());
-        wait(async move { client.entries(&folder).await })
-    }
-
         let (client, key) = (self.client.clone(), key.to_owned());
         wait(async move { Ok(client.get(&key).await?.map(|object| object.bytes)) })
     }
@@ -766,7 +782,7 @@ mod tests {
     fn the_limits_are_the_documents() {
         let document = include_str!("../../FORMAT.md");
         for (what, text, code) in [
-            ("groups on their way at once", "2", GROUPS_IN_FLIGHT_MAX == 2),
+            ("groups on their way at once", "4", GROUPS_IN_FLIGHT_MAX == 4),
             ("silence after which a writer counts as dead", "10 s", LOOK_INTERVAL * LOOKS == Duration::from_secs(10)),
             ("attempts at one object before the writer stops", "30", super::super::session::ATTEMPTS_MAX == 30),
             ("prefix", "512 bytes", super::super::place::PREFIX_LEN_MAX == 512),
