@@ -256,4 +256,6 @@ fn own_lines(note: &Note, keys: &[VerifierKey]) -> String {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::fixture::{Producer, at, check, opened, signer};
 use crate::writer::Ledger;
 
 /// A ledger of so many records beside the first few, about rules, controls and incidents in turn.
-fn ledger(folder: &Path, count: u64) -> (LedgerDir, TreeSize) {
+pub(super) fn ledger(folder: &Path, count: u64) -> (LedgerDir, TreeSize) {
     let clock = std::sync::Arc::new(ManualClock::new(at(0)));
     let path = folder.join("ledger");
     let ledger = match Ledger::open(&path, signer(), clock.clone()) {
@@ -48,18 +48,19 @@ fn ledger(folder: &Path, count: u64) -> (LedgerDir, TreeSize) {
 
 fn open(folder: &Path, dir: &LedgerDir, size: TreeSize) -> Index {
     let told = Mutex::new((0, 0));
-    let index = Index::open(&super::folder(dir.root().dir().unwrap(), 1).unwrap(), dir, "test/1", size, &|done, total| {
-        let mut told = told.lock().unwrap();
-        *told = (told.0.max(done), total);
-    })
-    .unwrap();
+    let index =
+        Index::open(&super::folder(dir.root().dir().unwrap(), 1).unwrap(), dir, "test/1", size, &|done, total| {
+            let mut told = told.lock().unwrap();
+            *told = (told.0.max(done), total);
+        })
+        .unwrap();
     let told = told.into_inner().unwrap();
     assert_eq!(told.0, index.built().records);
     assert!(folder.exists());
     index
 }
 
-fn queries() -> Vec<Query> {
+pub(super) fn queries() -> Vec<Query> {
     let everything = Query::default();
     let kinds = vec![RecordType::StreamHead, RecordType::LedgerOpened];
     vec![
@@ -154,7 +155,8 @@ fn what_is_damaged_stale_or_of_another_ledger_is_built_again() {
     let other = tempfile::tempdir().unwrap();
     let (other_dir, other_size) = ledger(other.path(), 299);
     std::fs::create_dir_all(super::folder(other_dir.root().dir().unwrap(), 1).unwrap()).unwrap();
-    std::fs::copy(&file, super::folder(other_dir.root().dir().unwrap(), 1).unwrap().join(file.file_name().unwrap())).unwrap();
+    std::fs::copy(&file, super::folder(other_dir.root().dir().unwrap(), 1).unwrap().join(file.file_name().unwrap()))
+        .unwrap();
     let index = open(other.path(), &other_dir, other_size);
     assert_eq!(index.built().refused[0].1, "ahead of the checkpoint");
     let mut forged = Segment::read(good.clone(), &Digest::sha256(b"test/1")).unwrap();
