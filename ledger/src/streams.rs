@@ -176,6 +176,7 @@ struct Envelope<'a> {
 }
 
 /// What replaying looks at in every record, read without its stream: costly, and done on any thread.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Attributes {
     id: StreamId,
     sequence: Sequence,
@@ -187,6 +188,35 @@ pub(crate) struct Attributes {
 impl Attributes {
     /// Or what is wrong with the record.
     pub(crate) fn read(bytes: &[u8]) -> Result<Attributes, String> {
+        match Attributes::read_end(bytes) {
+            Some(attributes) => Ok(attributes),
+            None => Attributes::read_all(bytes),
+        }
+    }
+
+    /// A canonical record's attributes stand behind its data in one order, and no string holds a quote that is not escaped: they
+    /// are found from the end, without a look at the data, which is most of the record. `None`: another spelling, or a `foreignid`.
+    fn read_end(bytes: &[u8]) -> Option<Attributes> {
+        let text = std::str::from_utf8(bytes).ok()?.strip_suffix("\"}")?;
+        let (text, kind) = text.rsplit_once(r#"","type":""#)?;
+        let (text, _) = text.rsplit_once(r#"","time":""#)?;
+        let (text, subject) = text.rsplit_once(r#"","specversion":"1.0"#)?;
+        let (text, id) = text.rsplit_once(r#"","source":"/streams/"#)?;
+        let (text, sequence) = text.rsplit_once(r#"","sequence":""#)?;
+        let (text, _) = text.rsplit_once(r#","id":""#)?;
+        let is_plain = text.starts_with(r#"{"data":{"#) && text.ends_with('}');
+        if !is_plain || !(subject.is_empty() || subject.starts_with(r#"","subject":""#)) {
+            return None;
+        }
+        Some(Attributes {
+            id: id.parse().ok()?,
+            sequence: sequence.parse().ok()?,
+            kind: kind.parse().ok(),
+            foreignid: None,
+        })
+    }
+
+    fn read_all(bytes: &[u8]) -> Result<Attributes, String> {
         let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let id = envelope.source.strip_prefix("/streams/").and_then(|id| id.parse().ok());
         Ok(Attributes {

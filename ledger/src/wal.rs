@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_schemas::digest::Digest;
@@ -254,8 +255,10 @@ impl Shelf {
                 Some((path, end)) if *end <= covered => path.clone(),
                 _ => return Ok(()),
             };
-            self.disk.remove(&path).map_err(fail("remove", &path))?;
-            self.held().left.pop_front();
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail("remove", &path)(error)),
+                _ => drop(self.held().left.pop_front()),
+            }
         }
     }
 
@@ -398,6 +401,27 @@ fn decode_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     (frame_crc(frame) == number(4)).then(|| Frame { index, position, count, record: &frame[FRAME_HEADER_LEN..] })
 }
 
+/// A record of a log, in the bytes that it was read with.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    segment: Arc<Vec<u8>>,
+    at: Range<usize>,
+}
+
+impl Found {
+    pub(crate) fn new(segment: Arc<Vec<u8>>, at: Range<usize>) -> Found {
+        Found { segment, at }
+    }
+}
+
+impl Deref for Found {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.segment[self.at.clone()]
+    }
+}
+
 /// What a ledger's log holds after the tiles: read one segment at a time. Reading changes nothing.
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -408,7 +432,7 @@ pub(crate) struct Replay {
     origin: Digest,
     next: u64,
     /// The log's last group and its first index, once that was read.
-    last_group: Option<(u64, Vec<Arc<[u8]>>)>,
+    last_group: Option<(u64, Vec<Found>)>,
 }
 
 impl Replay {
@@ -428,15 +452,19 @@ impl Replay {
     }
 
     /// The next segment's records from `next` on, in order; `None` at the end of the log.
-    pub(crate) fn segment(&mut self, disk: &dyn Disk) -> Result<Option<Vec<Arc<[u8]>>>, WalError> {
+    pub(crate) fn segment(&mut self, disk: &dyn Disk) -> Result<Option<Vec<Found>>, WalError> {
         let Some((first, path)) = self.segments.pop_front() else { return Ok(None) };
         self.passed.push((first, path.clone()));
         if first > self.next {
             return Err(WalError::Missing { expected: RecordIndex(self.next), found: RecordIndex(first) });
         }
         let following = self.segments.front().map(|(following, _)| *following);
-        let bytes = disk.read(&path).map_err(fail("read", &path))?;
+        let bytes = Arc::new(disk.read(&path).map_err(fail("read", &path))?);
         check_header(&path, &bytes, &self.origin, first)?;
+        let found = |offset: usize, record: &[u8]| {
+            let at = offset + FRAME_HEADER_LEN;
+            Found::new(bytes.clone(), at..at + record.len())
+        };
         let mut records = Vec::new();
         let (mut offset, mut expected) = (HEADER_LEN, first);
         let mut last_group = None;
@@ -446,11 +474,12 @@ impl Replay {
             last_group = Some((expected, offset));
             for record in group {
                 if expected >= self.next {
-                    records.push(Arc::from(record));
+                    records.push(found(offset, record));
                 }
                 expected += 1;
+                offset += FRAME_HEADER_LEN + record.len();
             }
-            offset = end;
+            assert_eq!(offset, end, "invariant: a group is its frames");
         }
         // A segment has its name only when its first group is durable: without that it was never torn. And where another segment follows,
         // it begins where this one ends. Whatever stands behind that place here was cut off when the log went on there.
@@ -464,10 +493,15 @@ impl Replay {
         }
         self.next = self.next.max(expected);
         if following.is_none()
-            && let Some((first, offset)) = last_group
+            && let Some((first, mut offset)) = last_group
             && let Some((group, _)) = read_group(&bytes, offset, first)
         {
-            self.last_group = Some((first, group.into_iter().map(Arc::from).collect()));
+            let found = group.into_iter().map(|record| {
+                let found = found(offset, record);
+                offset += FRAME_HEADER_LEN + record.len();
+                found
+            });
+            self.last_group = Some((first, found.collect()));
         }
         Ok(Some(records))
     }
@@ -497,7 +531,7 @@ impl Replay {
         let left = passed.iter().zip(ends).filter(|((begins, _), _)| *begins != first);
         wal.shelf.held().left = left.map(|((_, path), end)| (path.clone(), end)).collect();
         if !group.is_empty() {
-            wal.append(RecordIndex(first), group.iter().map(|record| &**record))?;
+            wal.append(RecordIndex(first), group.iter().map(Deref::deref))?;
         }
         Ok(wal)
     }
