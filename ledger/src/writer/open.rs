@@ -15,7 +15,7 @@ use super::commit::Committer;
 use super::cosigned::Cosigned;
 use super::state::{Queue, State};
 use super::volumes::{self, OldVolume};
-use super::{Position, Shared, parallel};
+use super::{BACKLOG_BYTES_MAX, Position, Shared, parallel};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::{Disk, LockGuard};
 use crate::files::{DiskError, Readers};
@@ -24,11 +24,7 @@ use crate::note::{NoteError, NoteSigner};
 use crate::store::{DirStore, Log, Store};
 use crate::streams::{Attributes, Ended, ReplayError, Streams, Written};
 use crate::volume::{VOLUME_FOLDER, parse_origin};
-use crate::wal::{SEGMENT_LEN, WalError};
-
-/// Records that an opened log may hold unpublished, in bytes; what is beyond that is published before the ledger takes appends. One
-/// process leaves no more than [`super::LAG_BYTES_MAX`] and its own backlog.
-const BACKLOG_BYTES_MAX: usize = 2 << 30;
+use crate::wal::{Found, SEGMENT_LEN, WalError};
 
 /// Why a ledger could not be made or opened. Unless it says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -123,15 +119,15 @@ impl OpenError {
                 "put back the newest copy; where this is it, `cairn ledger rotate LEDGER --reason restored` opens a new volume over it",
             ),
             OpenError::Key { .. } => Some(
+                "give the key that signs this ledger's checkpoints; where it is lost, `cairn ledger rotate LEDGER --reason keylost` opens a \
+                 new volume with another one, which the root key must endorse",
+            ),
+            OpenError::Locked => Some("end the process that writes it; the lock goes with it"),
             #[cfg(feature = "s3")]
             OpenError::Bucket(_) => Some(
                 "see that the bucket is there, and that credentials, region and endpoint are its own: AWS_PROFILE, AWS_REGION, \
                  AWS_ENDPOINT_URL",
             ),
-                "give the key that signs this ledger's checkpoints; where it is lost, `cairn ledger rotate LEDGER --reason keylost` opens a \
-                 new volume with another one, which the root key must endorse",
-            ),
-            OpenError::Locked => Some("end the process that writes it; the lock goes with it"),
             OpenError::Frozen { .. } => Some("it can be read and verified; to record more, make another ledger"),
             _ => None,
         }
@@ -427,9 +423,9 @@ fn take_up(
         Err(WalError::Missing { expected: RecordIndex(0), .. }) => Err(OpenError::NoCheckpoint),
         part => Ok(part?),
     };
-    let read = |record: Arc<[u8]>| {
-        let (leaf, attributes) = (Digest::leaf(&record), Attributes::read(&record));
-        (record, leaf, attributes)
+    let read = |found: Found| {
+        let (leaf, attributes) = (Digest::leaf(&found), Attributes::read(&found));
+        (Arc::<[u8]>::from(&*found), leaf, attributes)
     };
     parallel::in_order(next_part, &read, |(record, leaf, attributes)| {
         place(&record, leaf, attributes)?;
@@ -483,20 +479,30 @@ fn take_up(
     //    volume that ended has no such thread, and neither does a log that is to be begun anew; and what is held in memory has a bound,
     //    however often a process ends before it has published anything. A crash in here leaves the log as it is. Files are new ones, so
     //    it does not matter what a failed sync left in the kernel's memory.
-    let len = |part: &Vec<Written>| part.iter().map(|(record, _)| record.len()).sum::<usize>();
-    let mut waiting: usize = backlog.iter().map(len).sum();
-    let whole = log.is_none() || streams.ended().is_some();
-    while (whole || published.is_none() || waiting > BACKLOG_BYTES_MAX)
-        && let Some(part) = backlog.pop_front()
-    {
+    let first = match log.is_none() || streams.ended().is_some() {
+        true => backlog.len(),
+        false => beyond(&backlog, BACKLOG_BYTES_MAX).max(usize::from(published.is_none())),
+    };
+    for part in backlog.drain(..first) {
         published = Some(integrator.publish(&part, false, clock.now())?);
-        waiting -= len(&part);
     }
     let published = published.expect("invariant: record 0 was published, or stood in the log");
     let older = volumes::older(root, volume, streams.previous_size())?;
     volumes::remember(&mut streams, &older);
     let run = Run { root: root.clone(), store, older, clock: clock.clone(), streams, integrator, published };
     Ok(Some(TakenUp { run, log, backlog }))
+}
+
+/// How many parts must go so that no more than `max` bytes are left.
+fn beyond(parts: &VecDeque<Vec<Written>>, max: usize) -> usize {
+    let len = |part: &Vec<Written>| part.iter().map(|(record, _)| record.len()).sum::<usize>();
+    let mut left: usize = parts.iter().map(len).sum();
+    let goes = |part: &&Vec<Written>| {
+        let over = left > max;
+        left -= len(part);
+        over
+    };
+    parts.iter().take_while(goes).count()
 }
 
 /// A volume that is taken up, and nobody working on it.
@@ -543,5 +549,18 @@ impl Run {
             succeeded: Condvar::new(),
         };
         Opened { shared, committer: Committer { log }, integrator, lock }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_at_its_limit_waits_and_one_past_it_is_published_first() {
+        let part = |len: usize| vec![(vec![0; len].into(), Digest::ZERO)];
+        let parts = VecDeque::from([part(3), part(5), part(7)]);
+        assert_eq!([16, 15, 14, 12, 11, 7, 6, 0].map(|max| beyond(&parts, max)), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(beyond(&VecDeque::new(), 0), 0);
     }
 }
