@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let values = count(&vault, &keys).map_err(|error| failed(error.into()))?;
     let reason = if arguments.whose.expired { ErasureReason::Expired } else { ErasureReason::Request };
     erased.extend(ledger.erase(&vault, &keys, reason, arguments.ticket.as_deref()).map_err(failed)?);
-    // Blobs are beside the tiles of a directory only.
+    // In a bucket they are locked: the bytes stay, and nobody can read them.
     let in_bucket = ledger.ledger().keeps_release_files();
     let blobs = if in_bucket { 0 } else { ledger.remove_erased_blobs(&beside, &erased).map_err(failed)? };
     ledger.close();
