@@ -81,7 +81,11 @@ mod tests {
         for count in [0, 1, 2, 3, 50] {
             let mut taken = Vec::new();
             let read = |item: u64| item * 2;
-            in_order(parts(count), &read, |item| Ok(taken.push(item))).unwrap();
+            in_order(parts(count), &read, |item| {
+                taken.push(item);
+                Ok(())
+            })
+            .unwrap();
             assert_eq!(taken, (0..count * 100).map(|item| item * 2).collect::<Vec<_>>());
         }
     }
