@@ -96,7 +96,7 @@ fn told(witnessed: usize, shown: usize) -> (Bench, Served, NodeConflict) {
     // Whoever has the ledger's key and these two texts needs nobody's word.
     let check = |note: &str, size: usize| {
         let key = fixture::ledger().verifier().clone();
-        let checkpoint = Checkpoint::verify(note.as_bytes(), key.name(), &[key.clone()]).unwrap();
+        let checkpoint = Checkpoint::verify(note.as_bytes(), key.name(), std::slice::from_ref(&key)).unwrap();
         assert_eq!(checkpoint.size, TreeSize(size as u64));
         checkpoint.root
     };
