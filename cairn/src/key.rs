@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_ledger::endorsement::Endorsement;
@@ -12,13 +11,12 @@ use cairn_ledger::keys::{KeyFolder, KeysError};
 use cairn_ledger::note::{NoteSigner, VerifierKey};
 use cairn_ledger::random::SystemRandom;
 use cairn_ledger::volume;
-use cairn_ledger::writer::{Ledger, OpenError};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
-use crate::ledger::rotate::{change_failure, keys_failure, open_failure};
+use crate::ledger::place::LedgerPlace;
+use crate::ledger::rotate::{change_failure, keys_failure};
 use crate::say;
 
 /// How long a checkpoint is waited for that the new key signs.
@@ -37,8 +35,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct NewArguments {
-    /// The ledger's directory, which need not exist yet
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     /// Print them as JSON
     #[arg(long)]
     json: bool,
@@ -46,8 +44,8 @@ pub(crate) struct NewArguments {
 
 #[derive(Args)]
 pub(crate) struct ShowArguments {
-    /// The ledger's directory
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     /// Print them as JSON
     #[arg(long)]
     json: bool,
@@ -55,8 +53,8 @@ pub(crate) struct ShowArguments {
 
 #[derive(Args)]
 pub(crate) struct RotateArguments {
-    /// The ledger's directory
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     /// The root key's file, where it was moved away from the key folder
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -74,15 +72,6 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Show(arguments) => show(&arguments.ledger, arguments.json),
         Command::Rotate(arguments) => rotate(arguments),
     }
-}
-
-/// Opens a ledger with whatever keys are there.
-pub(crate) fn open_ledger(path: &Path, keys: &KeyFolder) -> Result<Ledger, Failure> {
-    if !path.is_dir() {
-        return Err(open_failure(path, &OpenError::NoLedger));
-    }
-    let signers = keys.ledger_signers().map_err(|error| keys_failure(&error))?;
-    Ledger::open(path, signers, Arc::new(SystemClock)).map_err(|error| open_failure(path, &error))
 }
 
 /// The root key, from its file or from the key folder.
@@ -122,14 +111,13 @@ pub(crate) fn adopt(ledger: &Path, keys: &KeyFolder, vkey: &str) -> Result<Optio
 }
 
 fn new(arguments: &NewArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
-    let keys = KeyFolder::of(path).map_err(|error| keys_failure(&error))?;
+    let path = arguments.ledger.shown();
+    let keys = arguments.ledger.keys()?;
     if keys.is_fleets() {
         let failure = Failure::bad(format!("{}: the keys beside it are a fleet's", path.display()));
         return Err(failure.hint("`cairn up` makes them"));
     }
-    let exists = cairn_ledger::view::volumes(path).is_ok_and(|volumes| !volumes.is_empty());
-    if exists && !keys.has_ledger_key().map_err(|error| keys_failure(&error))? {
+    if !arguments.ledger.volumes().is_empty() && !keys.has_ledger_key().map_err(|error| keys_failure(&error))? {
         let failure = Failure::bad(format!(
             "{}: there is a ledger, and its key is not in {}",
             path.display(),
@@ -138,11 +126,11 @@ fn new(arguments: &NewArguments) -> Result<ExitCode, Failure> {
         return Err(failure.hint("put its key back; where it is lost, `cairn ledger rotate LEDGER --reason keylost`"));
     }
     keys.make(&SystemRandom).map_err(|error| keys_failure(&error))?;
-    show(path, arguments.json)
+    show(&arguments.ledger, arguments.json)
 }
 
-fn show(path: &Path, as_json: bool) -> Result<ExitCode, Failure> {
-    let keys = KeyFolder::of(path).map_err(|error| keys_failure(&error))?;
+fn show(place: &LedgerPlace, as_json: bool) -> Result<ExitCode, Failure> {
+    let (path, keys) = (place.shown(), place.keys()?);
     let public = |signer: Result<NoteSigner, KeysError>| match signer {
         Ok(signer) => Ok(Some(signer.verifier().to_string())),
         Err(KeysError::Missing { .. }) => Ok(None),
@@ -192,9 +180,9 @@ fn show(path: &Path, as_json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
-    let keys = KeyFolder::of(path).map_err(|error| keys_failure(&error))?;
-    let ledger = open_ledger(path, &keys)?;
+    let path = arguments.ledger.shown();
+    let keys = arguments.ledger.keys()?;
+    let ledger = arguments.ledger.open(&keys)?;
     let same = |vkey: &str, signer: &NoteSigner| {
         vkey.parse::<VerifierKey>().is_ok_and(|key| key.key() == signer.verifier().key())
     };

@@ -7,6 +7,7 @@ mod disclose;
 mod erase;
 mod get;
 mod mirror;
+pub(crate) mod place;
 mod prove;
 pub(crate) mod rotate;
 mod tail;

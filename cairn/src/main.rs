@@ -65,7 +65,7 @@ enum Command {
     /// Work with a ledger: append to it, read it with proofs
     #[cfg(feature = "full")]
     #[command(subcommand)]
-    Ledger(ledger::Command),
+    Ledger(Box<ledger::Command>),
     /// Work with a ledger's keys
     #[cfg(feature = "full")]
     #[command(subcommand)]

@@ -9,12 +9,13 @@ pub(crate) mod web;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use cairn_ledger::writer::Address;
 use cairn_reconciler::api::Verification;
 use cairn_reconciler::pages::LastVerification;
 use cairn_reconciler::plane::ControlPlane;
@@ -46,6 +47,10 @@ pub(crate) struct Arguments {
     /// Where everything is kept; made when it is not there, resumed when it is
     #[arg(long, value_name = "DIR", default_value = "cairn-data")]
     dir: PathBuf,
+    /// The bucket that the ledger lies in, s3://bucket/prefix, for the first start; it is written into fleet.yaml. Without it the ledger
+    /// lies in the data folder
+    #[arg(long, value_name = "S3")]
+    ledger: Option<String>,
     /// The address of pages, nodes and admission: loopback only, since it is plain HTTP
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8321")]
     listen: SocketAddr,
@@ -60,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         owner: sudo_owner(),
         template: template(),
         signers: SignersConfig::UnsignedAllowed,
+        ledger: arguments.ledger.clone(),
         clock: Arc::clone(&clock),
         random: Arc::new(SystemRandom),
     };
@@ -71,7 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             None => failure,
         }
     })?;
-    let ledger = prepared.ledger();
+    let ledger = prepared.ledger().clone();
+    let authorities = prepared.authorities().clone();
     let places: Vec<nodes::Place> = [NodeKind::Admission, NodeKind::Sensor]
         .into_iter()
         .map(|kind| {
@@ -88,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
     // 3. The nodes, over the socket.
     let mut nodes = nodes::Nodes::default();
-    let ended = nodes::start(&mut nodes, places, &web, &clock).and_then(|()| {
+    let ended = nodes::start(&mut nodes, places, &web, &authorities, &clock).and_then(|()| {
         // 4. Release 1, and whatever is committed from now on.
         let stopping = stop_signal()?;
         plane.begin();
@@ -228,12 +235,22 @@ fn run_until_stopped(plane: &ControlPlane, stopping: &Receiver<()>, on_ready: im
 
 /// Verifies the ledger for the page: once now, then every five minutes. Ends with the process.
 fn verify_now_and_then(
-    ledger: &Path,
+    ledger: &Address,
     place: Verification,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let ledger = ledger.to_owned();
+    let dir = match ledger {
+        Address::Dir(dir) => Some(dir.clone()),
+        _ => None,
+    };
+    let elsewhere =
+        format!("a ledger in a bucket is verified from a copy: cairn ledger mirror {ledger} DIR; cairn verify DIR");
     std::thread::Builder::new().name("cairn-verify".to_owned()).spawn(move || {
+        let Some(ledger) = dir else {
+            let last = LastVerification { time: clock.now(), valid: None, summary: elsewhere };
+            *place.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(last);
+            return;
+        };
         loop {
             let report = cairn_verify::verify(&ledger, &cairn_verify::Options { threads: 1, ..Default::default() });
             let text = cairn_verify::render(&report);

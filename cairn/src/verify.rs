@@ -45,6 +45,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    refuse_bucket(&arguments.path)?;
     let since = arguments.since.as_deref().map(earlier).transpose()?;
     let key = match &arguments.key {
         Some(key) => Some(given_key(key)?),
@@ -61,6 +62,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         say::text(&render(&report));
     }
     Ok(ExitCode::from(report.exit_code(arguments.strict)))
+}
+
+/// A verification reads files and asks nobody: not a server either, which could answer differently each time.
+fn refuse_bucket(path: &Path) -> Result<(), Failure> {
+    let text = path.to_string_lossy();
+    if !text.starts_with("s3://") {
+        return Ok(());
+    }
+    Err(Failure::unknown(format!("{text} is a bucket, and `cairn verify` reads a directory, offline"))
+        .hint(format!("`cairn ledger mirror {text} DIR`, then `cairn verify DIR`")))
 }
 
 #[cfg(feature = "full")]
@@ -108,9 +119,13 @@ pub(crate) fn given_key(key: &str) -> Result<String, Failure> {
 /// The key that this user pinned for the ledger at `path`: a line of `~/.config/cairn/keys` with the ledger's name and any volume as its
 /// name; a key that signed one volume vouches for the others. Lines that start with `#` are comments.
 pub(crate) fn pinned_key(path: &Path) -> Option<String> {
-    let name = cairn_verify::ledger_name(path)?;
+    pinned_key_of(&cairn_verify::ledger_name(path)?)
+}
+
+/// The key that this user pinned for the ledger of this name.
+pub(crate) fn pinned_key_of(name: &str) -> Option<String> {
     let pins = std::fs::read_to_string(PathBuf::from(std::env::var_os("HOME")?).join(".config/cairn/keys")).ok()?;
-    find_pin(&pins, &name)
+    find_pin(&pins, name)
 }
 
 fn find_pin(pins: &str, ledger: &str) -> Option<String> {
@@ -134,6 +149,13 @@ fn progress() -> Option<Box<dyn Fn(Progress) + Send + Sync>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_is_mirrored_first() {
+        assert!(refuse_bucket(Path::new("data/ledger")).is_ok());
+        let failure = refuse_bucket(Path::new("s3://bucket/prefix")).unwrap_err();
+        assert!(format!("{failure:?}").contains("cairn ledger mirror s3://bucket/prefix DIR"));
+    }
 
     #[test]
     fn a_pin_is_found_by_the_ledgers_name() {

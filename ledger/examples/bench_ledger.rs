@@ -8,6 +8,8 @@
 //! bench_ledger ADDRESS http NODE CALLERS SECONDS       appends of one record over HTTP, on as many kept connections, by the node whose
 //!                                                      folder this is
 //! bench_ledger FOLDER limits                           what this machine does at best: preallocated fdatasync, SHA-256
+//! bench_ledger s3://… puts CONNECTIONS LEN SECONDS     new objects of LEN bytes, one outstanding per connection: what the server does
+//!                                                      at best; with the feature `s3` only
 //! bench_ledger FOLDER recover RECORDS                  opens a ledger whose log holds so many records that are in no tile; `bench` only
 //! bench_ledger FOLDER make RECORDS                     leaves a ledger of so many records, its streams signed
 //! ```
@@ -17,7 +19,9 @@
 //! chain and its process are its own. It is checked in full by the ledger, and durable when an append returns. Making and chaining a
 //! record is the producers' work, and done here before the time of its append begins, on the same two cores.
 //!
-//! FOLDER may be `s3://bucket/prefix` in a build with feature `s3`; example `with_s3` starts a server. It must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
+//! FOLDER may be `s3://bucket/prefix` in a build with feature `s3`; example `with_s3` starts a server. `append` then measures `puts` as
+//! well, behind the appends and as long: on as many connections as groups may be on their way, objects as large as a record of each caller.
+//! FOLDER must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -72,6 +76,10 @@ fn main() -> Result<()> {
             raw(Path::new(folder), callers.parse()?, len.parse()?, seconds.parse()?)
         }
         [folder, "limits"] => limits(Path::new(folder)),
+        #[cfg(feature = "s3")]
+        [address, "puts", connections, len, seconds] => {
+            puts::puts(address, connections.parse()?, len.parse()?, seconds.parse()?)
+        }
         #[cfg(feature = "bench")]
         [folder, "recover", records] => recover(Path::new(folder), records),
         [url, "http", node, callers, seconds] => http(url, Path::new(node), callers.parse()?, seconds.parse()?),
@@ -403,6 +411,10 @@ fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published
     if published {
         quantiles("publish", run.times.iter().map(|(_, published)| *published).collect());
     }
+    #[cfg(feature = "s3")]
+    if let Some(address) = folder.to_str().filter(|folder| folder.starts_with("s3://")) {
+        puts::puts(&format!("{address}-puts"), puts::CONNECTIONS, callers * at_once * record_len, seconds)?;
+    }
     Ok(())
 }
 
@@ -579,6 +591,66 @@ fn limits(folder: &Path) -> Result<()> {
     }
     say("sha256_bytes_per_second", hashed / started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A client that does nothing but PUT, beside which a bucket's ledger is measured: the same condition, the same kind of checksum.
+#[cfg(feature = "s3")]
+mod puts {
+    use aws_sdk_s3::primitives::ByteStream;
+    use cairn_ledger::s3::Place;
+
+    use super::*;
+
+    /// As many groups may be on their way at once: `ledger/FORMAT.md`, S3.
+    pub(super) const CONNECTIONS: usize = 4;
+
+    pub(super) fn puts(address: &str, connections: usize, len: usize, seconds: f64) -> Result<()> {
+        let place: Place = address.parse()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(CALLER_THREADS).enable_all().build()?;
+        let over = Arc::new(AtomicBool::new(false));
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let config = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12()).http_client(http);
+        let config = runtime.block_on(config.load());
+        let client =
+            aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
+        let (started, used) = (Instant::now(), processor_time()?);
+        let tasks: Vec<_> = (0..connections)
+            .map(|connection| {
+                let (client, place, over) = (client.clone(), place.clone(), over.clone());
+                runtime.spawn(async move {
+                    let (mut times, mut bytes) = (Vec::new(), vec![0x5a; len]);
+                    for round in 0_u64.. {
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        bytes[..8].copy_from_slice(&round.to_be_bytes());
+                        let key = format!("{}/{connection}/{round}", place.prefix);
+                        let asked = Instant::now();
+                        let checksum = crc32c::crc32c(&bytes).to_be_bytes();
+                        let checksum = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, checksum);
+                        let put = client.put_object().bucket(&place.bucket).key(key).if_none_match("*");
+                        put.checksum_crc32_c(checksum).body(ByteStream::from(bytes.clone())).send().await?;
+                        times.push(u64::try_from(asked.elapsed().as_nanos())?);
+                    }
+                    Ok::<_, Box<dyn Error + Send + Sync>>(times)
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        over.store(true, Ordering::Relaxed);
+        let mut times: Vec<u64> = Vec::new();
+        for task in tasks {
+            times.extend(runtime.block_on(task)??);
+        }
+        let (took, processor) = (started.elapsed().as_secs_f64(), processor_time()? - used);
+        say("put_objects", times.len() as f64);
+        say("put_len", len as f64);
+        say("put_per_second", times.len() as f64 / took);
+        say("put_processor", processor / times.len() as f64);
+        quantiles("put", times);
+        Ok(())
+    }
 }
 
 fn quantiles(name: &str, mut times: Vec<u64>) {

@@ -4,6 +4,13 @@
 //! without being able to read it. Reading needs the key, which lies in the vault ([`crate::vault`]) and can be destroyed. The
 //! bytes are in `ledger/FORMAT.md`, Blobs. Blobs lie at the ledger's root, for all volumes.
 
+#[cfg(feature = "write")]
+use std::collections::BTreeSet;
+#[cfg(feature = "write")]
+use std::io;
+#[cfg(feature = "write")]
+use std::path::Path;
+
 use cairn_schemas::commitment::KeyId;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::references::BLOB_LEN_MAX;
@@ -11,6 +18,12 @@ use cairn_schemas::references::BLOB_LEN_MAX;
 use cairn_schemas::references::BlobReference;
 use thiserror::Error;
 
+#[cfg(feature = "write")]
+use crate::disk::{DirDisk, Disk};
+#[cfg(feature = "write")]
+use crate::durable::{Folders, parent};
+#[cfg(feature = "write")]
+use crate::files::{DiskError, Readers, replace_on};
 #[cfg(feature = "vault")]
 use crate::vault::key::{NONCE_LEN, VaultKey};
 
@@ -173,13 +186,19 @@ pub fn check(key: KeyId, size: u64, beginning: &[u8], len: u64) -> Result<(), Bl
 /// # Errors
 /// The system's.
 #[cfg(feature = "write")]
-pub fn put(ledger: &std::path::Path, reference: &BlobReference, file: &[u8]) -> Result<(), crate::files::DiskError> {
-    use crate::files::{Readers, create_folder, replace};
-    let path = ledger.join(path(&reference.digest));
-    if let Some(folder) = path.parent() {
-        create_folder(folder, Readers::Everybody)?;
-    }
-    replace(&path, file, Readers::Everybody)
+pub fn put(ledger: &Path, reference: &BlobReference, file: &[u8]) -> Result<(), DiskError> {
+    let disk = DirDisk::read_by(ledger.to_owned(), Readers::Everybody);
+    disk.make_root().map_err(DiskError::of("create folder", ledger))?;
+    put_on(&disk, ledger, reference, file)
+}
+
+#[cfg(feature = "write")]
+pub(crate) fn put_on(disk: &dyn Disk, root: &Path, reference: &BlobReference, file: &[u8]) -> Result<(), DiskError> {
+    let path = path(&reference.digest);
+    let folder = parent(&path);
+    // Each time anew: whoever made a folder may have ended before its name was durable.
+    Folders::default().ensure(disk, folder).map_err(DiskError::of("create folder", &root.join(folder)))?;
+    replace_on(disk, root, &path, file)
 }
 
 /// Removes the files of all blobs under these keys, durably, and says how many. Only once their keys are destroyed and a checkpoint covers
@@ -188,38 +207,38 @@ pub fn put(ledger: &std::path::Path, reference: &BlobReference, file: &[u8]) -> 
 /// # Errors
 /// The system's.
 #[cfg(feature = "write")]
-pub fn remove_under(
-    ledger: &std::path::Path,
-    keys: &std::collections::BTreeSet<KeyId>,
-) -> Result<u64, crate::files::DiskError> {
-    use std::io::Read as _;
+pub fn remove_under(ledger: &Path, keys: &BTreeSet<KeyId>) -> Result<u64, DiskError> {
+    remove_under_on(&DirDisk::read_by(ledger.to_owned(), Readers::Everybody), ledger, keys)
+}
 
-    use crate::files::{DiskError, names, sync_folder};
-    let root = ledger.join(BLOB_FOLDER);
+#[cfg(feature = "write")]
+pub(crate) fn remove_under_on(disk: &dyn Disk, root: &Path, keys: &BTreeSet<KeyId>) -> Result<u64, DiskError> {
+    // `None`: it is no folder.
+    let list = |folder: &str| match disk.list(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        names => names.map(Some).map_err(DiskError::of("list", &root.join(folder))),
+    };
     let mut removed = 0;
-    for folder in names(&root)? {
-        let folder = root.join(folder);
-        if !folder.is_dir() {
-            continue;
-        }
-        let before = removed;
-        for name in names(&folder)? {
-            let path = folder.join(name);
-            let mut header = Vec::new();
-            let file = std::fs::File::open(&path).map_err(DiskError::of("open", &path))?;
-            file.take(HEADER_LEN as u64).read_to_end(&mut header).map_err(DiskError::of("read", &path))?;
+    for folder in list(BLOB_FOLDER)?.unwrap_or_default() {
+        let folder = format!("{BLOB_FOLDER}/{folder}");
+        let Some(names) = list(&folder)? else { continue };
+        for name in names {
+            let path = format!("{folder}/{name}");
+            let header = disk.read_beginning(&path, HEADER_LEN).map_err(DiskError::of("read", &root.join(&path)))?;
             if key_of(&header).is_ok_and(|key| keys.contains(&key)) {
-                std::fs::remove_file(&path).map_err(DiskError::of("remove", &path))?;
+                disk.remove(&path).map_err(DiskError::of("remove", &root.join(&path)))?;
                 removed += 1;
             }
         }
-        if removed > before {
-            sync_folder(&folder)?;
-        }
+        // Where none was removed too: an earlier call may have ended between the two.
+        disk.sync_folder(&folder).map_err(DiskError::of("sync folder", &root.join(&folder)))?;
     }
     Ok(removed)
 }
 
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod simulation;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod tests {

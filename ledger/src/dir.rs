@@ -4,8 +4,7 @@
 //! sees is what anyone sees who was given a copy of those files. Nothing read here is trusted: bytes are checked for their form
 //! only, and whoever needs more compares with a checkpoint whose signature they checked. Every read has a bound.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use cairn_schemas::ids::{RecordIndex, Serial, TreeSize};
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::location::Location;
 use crate::note::{NOTE_LEN_MAX, Note};
 use crate::proof::Proof;
 use crate::tile::{
@@ -84,10 +84,10 @@ pub enum DirError {
     Tree(#[from] TreeError),
 }
 
-/// A ledger's directory.
+/// A ledger's directory, or with feature `s3` the same files in a bucket.
 #[derive(Debug, Clone)]
 pub struct LedgerDir {
-    root: PathBuf,
+    root: Location,
 }
 
 impl LedgerDir {
@@ -96,21 +96,21 @@ impl LedgerDir {
     /// # Errors
     /// [`DirError::Absent`], [`DirError::NotALedger`], [`DirError::Read`].
     pub fn open(path: &Path) -> Result<LedgerDir, DirError> {
-        let exists = |path: &Path| {
-            path.try_exists().map_err(|source| DirError::Read { file: path.display().to_string(), source })
-        };
-        if !exists(path)? {
-            return Err(DirError::Absent { path: path.to_owned() });
-        }
-        if !exists(&path.join(CHECKPOINT_FILE))? && !exists(&path.join("tile"))? {
-            return Err(DirError::NotALedger { path: path.to_owned() });
-        }
-        Ok(LedgerDir { root: path.to_owned() })
+        LedgerDir::at(Location::from(path))
+    }
+
+    /// Looks whether a ledger, or one volume of it, is there.
+    ///
+    /// # Errors
+    /// As [`LedgerDir::open`].
+    pub fn at(root: Location) -> Result<LedgerDir, DirError> {
+        root.holds_ledger()?;
+        Ok(LedgerDir { root })
     }
 
     /// Where it lies.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub fn root(&self) -> &Location {
         &self.root
     }
 
@@ -267,15 +267,8 @@ impl LedgerDir {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<(String, bool)>, DirError> {
-        let fail = |source| DirError::Read { file: if folder.is_empty() { ".".into() } else { folder.into() }, source };
-        let entries = std::fs::read_dir(self.root.join(folder)).map_err(fail)?;
-        entries
-            .map(|entry| {
-                let entry = entry.map_err(fail)?;
-                let is_folder = entry.file_type().map_err(fail)?.is_dir();
-                Ok((entry.file_name().to_string_lossy().into_owned(), is_folder))
-            })
-            .collect()
+        let file = || if folder.is_empty() { ".".into() } else { folder.into() };
+        self.root.list(folder).map_err(|source| DirError::Read { file: file(), source })
     }
 
     fn numbers(&self, folder: &str) -> Result<Vec<u64>, DirError> {
@@ -295,8 +288,7 @@ impl LedgerDir {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => DirError::Missing { file: file.to_owned() },
             _ => DirError::Read { file: file.to_owned(), source },
         };
-        let mut bytes = Vec::new();
-        File::open(self.root.join(file)).map_err(fail)?.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
+        let bytes = self.root.read(file, limit).map_err(fail)?;
         if bytes.len() as u64 > limit {
             return Err(DirError::TooLong { file: file.to_owned(), limit });
         }

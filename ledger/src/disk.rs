@@ -1,18 +1,20 @@
-//! What the writer needs of a disk, and the real one.
+//! What the writer, and what stands beside the ledger, need of a disk; and the real one.
 //!
-//! Everything that the writer does to the world goes through [`Disk`], so that tests can run it over a disk that fails at any call
+//! Everything that they do to the world goes through [`Disk`], so that tests can run it over a disk that fails at any call
 //! and forgets what was not synced. The contract is POSIX's, pessimistically: bytes written are lost in a crash until
 //! `DiskFile::sync` returned, a name made, changed or removed until `Disk::sync_folder` of its folder returned, and both may come
 //! true in part and in any order before that. Paths are relative to the ledger's root, with `/`.
 
 use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::panic::Location;
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::files::{Readers, create_folder};
 
 /// Where in the code a sync was asked for. The simulator leaves out one at a time and shows what it is needed for.
 pub(crate) type SyncSite = &'static Location<'static>;
@@ -40,8 +42,22 @@ pub(crate) type LockGuard = Box<dyn Any + Send + Sync>;
 
 /// Files under one root.
 pub(crate) trait Disk: Send + Sync {
+    /// Makes the root itself, durable in its parent, where it is not there.
+    fn make_root(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// The whole file.
     fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+    /// The first `len` bytes of a file, or all where it has fewer.
+    fn read_beginning(&self, path: &str, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read(path)?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+    /// How long a file is. A link is not followed.
+    fn len(&self, path: &str) -> io::Result<u64> {
+        Ok(self.read(path)?.len() as u64)
+    }
     /// The names in a folder, in no order.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// A new, empty file; what had the name before is gone.
@@ -100,7 +116,12 @@ impl DirDisk {
 
     /// One whose files and folders are their owner's only.
     pub(crate) fn private(root: PathBuf) -> DirDisk {
-        DirDisk { root, file_mode: 0o600, folder_mode: 0o700 }
+        DirDisk::read_by(root, Readers::Owner)
+    }
+
+    /// One whose files and folders these may read.
+    pub(crate) fn read_by(root: PathBuf, readers: Readers) -> DirDisk {
+        DirDisk { root, file_mode: readers.file_mode(), folder_mode: readers.folder_mode() }
     }
 }
 
@@ -119,8 +140,24 @@ impl DiskFile for RealFile {
 }
 
 impl Disk for DirDisk {
+    fn make_root(&self) -> io::Result<()> {
+        let readers =
+            if self.folder_mode == Readers::Owner.folder_mode() { Readers::Owner } else { Readers::Everybody };
+        create_folder(&self.root, readers).map(drop).map_err(|error| error.source)
+    }
+
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         fs::read(self.root.join(path))
+    }
+
+    fn read_beginning(&self, path: &str, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.root.join(path))?.take(len as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn len(&self, path: &str) -> io::Result<u64> {
+        Ok(fs::symlink_metadata(self.root.join(path))?.len())
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -194,6 +231,8 @@ impl Drop for Held {
 mod below;
 #[cfg(test)]
 pub(crate) mod faulty;
+#[cfg(test)]
+pub(crate) mod schedules;
 
 pub(crate) use below::Below;
 
@@ -225,6 +264,11 @@ mod tests {
         disk.sync_folder("a").unwrap();
         disk.open("a/y").unwrap().write_at(3, b"D").unwrap();
         assert_eq!(disk.read("a/y").unwrap(), b"abcD");
+        assert_eq!(
+            (disk.read_beginning("a/y", 3).unwrap(), disk.read_beginning("a/y", 9).unwrap().len()),
+            (b"abc".into(), 4)
+        );
+        assert_eq!(disk.len("a/y").unwrap(), 4);
         assert_eq!(disk.list("a").unwrap(), ["y"]);
         assert!(disk.remove_folder("a").is_err());
         disk.remove("a/y").unwrap();

@@ -1,14 +1,17 @@
 //! Small files that must survive a crash, for everybody who keeps some beside a ledger: keys, `fleet.yaml`, join tokens, a node's
 //! identity and state. The ledger's own files go through [`crate::durable`], on a disk that is an argument.
 //!
-//! The system calls of [`replace`], in order: `open(O_CREAT|O_TRUNC)` of a temporary name beside the file, `write`, `fsync`, `rename`,
+//! The system calls of [`replace`], in order: `open(O_CREAT|O_TRUNC)` of a temporary name beside the file, `pwrite`, `fdatasync`, `rename`,
 //! `fsync` of the folder. A crash before the rename leaves the old file, or none, and a temporary one that the next call
 //! overwrites; after it the new file, whole. A known hole, as everywhere: a disk that lies about `fsync`.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::disk::{DirDisk, Disk};
+use crate::durable;
 
 /// A file or folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +43,14 @@ pub enum Readers {
 }
 
 impl Readers {
-    const fn file_mode(self) -> u32 {
+    pub(crate) const fn file_mode(self) -> u32 {
         match self {
             Readers::Owner => 0o600,
             Readers::Everybody => 0o644,
         }
     }
 
-    const fn folder_mode(self) -> u32 {
+    pub(crate) const fn folder_mode(self) -> u32 {
         match self {
             Readers::Owner => 0o700,
             Readers::Everybody => 0o755,
@@ -58,21 +61,29 @@ impl Readers {
 /// Replaces a file's content as one step.
 ///
 /// # Errors
-/// The system\'s.
+/// The system's.
 pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), DiskError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(readers.file_mode())
-        .open(&temporary)
-        .map_err(DiskError::of("create", &temporary))?;
-    file.write_all(bytes).map_err(DiskError::of("write", &temporary))?;
-    file.sync_all().map_err(DiskError::of("sync", &temporary))?;
-    rename(&temporary, path)
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8");
+        DiskError { action: "create", path: path.to_owned(), source }
+    })?;
+    let folder = parent(path);
+    replace_on(&DirDisk::read_by(folder.to_owned(), readers), folder, name, bytes)
+}
+
+/// [`replace`] on a disk whose root is called `root`; `file` is below it.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn replace_on(disk: &dyn Disk, root: &Path, file: &str, bytes: &[u8]) -> Result<(), DiskError> {
+    let temporary = format!("{file}.tmp");
+    let path = root.join(&temporary);
+    let mut handle = disk.create(&temporary).map_err(DiskError::of("create", &path))?;
+    handle.write_at(0, bytes).map_err(DiskError::of("write", &path))?;
+    handle.sync().map_err(DiskError::of("sync", &path))?;
+    disk.rename(&temporary, file).map_err(DiskError::of("rename", &path))?;
+    let folder = durable::parent(file);
+    disk.sync_folder(folder).map_err(DiskError::of("sync folder", &root.join(folder)))
 }
 
 /// Gives a file or folder another name and makes that durable on both sides.
@@ -88,13 +99,19 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Makes a folder and its missing parents, each durable in its parent. Says whether it was missing.
+/// Makes a folder and its missing parents, each durable in its parent; so is one that is there already. Says whether it was missing.
 ///
 /// # Errors
 /// The system\'s.
 pub fn create_folder(path: &Path, readers: Readers) -> Result<bool, DiskError> {
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Ok(false),
+        Ok(found) if found.is_dir() => {
+            // Whoever made it may have ended before its name was durable. Who may not read the parent cannot ask, and did not make it.
+            return match sync_folder(parent(path)) {
+                Err(error) if error.source.kind() != io::ErrorKind::PermissionDenied => Err(error),
+                _ => Ok(false),
+            };
+        }
         Ok(_) => {
             let source = io::Error::new(io::ErrorKind::NotADirectory, "a file is in its place");
             return Err(DiskError { action: "create folder", path: path.to_owned(), source });

@@ -158,6 +158,12 @@ fn the_limits_are_the_codes() {
         ("group commit", "4 MiB", wal::GROUP_LEN_MAX, 4 << 20),
         ("appends that wait", "32 MiB", crate::writer::QUEUE_BYTES_MAX, 32 << 20),
         ("acknowledged and unpublished", "128 MiB", crate::writer::LAG_BYTES_MAX as u64, 128 << 20),
+        (
+            "acknowledged and unpublished when a ledger is opened; more is published first",
+            "2 GiB",
+            crate::writer::BACKLOG_BYTES_MAX as u64,
+            2 << 30,
+        ),
         ("a stream's sequence", "2^53 − 1", crate::writer::SEQUENCE_MAX, (1 << 53) - 1),
         (
             "records of a stream whose repeats are recognised from memory; older ones by a walk",

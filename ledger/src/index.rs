@@ -26,6 +26,8 @@ use cairn_schemas::ids::{RecordIndex, Sequence, TreeSize};
 use thiserror::Error;
 
 use crate::dir::{DirError, LedgerDir};
+use crate::disk::{DirDisk, Disk};
+use crate::files::Readers;
 use crate::tile::{TILE_WIDTH, TileHashes, TileId, TileKind};
 use crate::tree;
 use segment::{Builder, SEGMENT_FILE_LEN_MAX, SEGMENT_RECORDS, Segment};
@@ -88,15 +90,8 @@ impl Index {
         size: TreeSize,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Index, IndexError> {
-        let opening = Opening {
-            folder: folder.to_owned(),
-            ledger,
-            origin: Digest::sha256(origin.as_bytes()),
-            size,
-            tiles: Mutex::default(),
-            unkept: Mutex::default(),
-        };
-        opening.run(progress)
+        let disk = DirDisk::read_by(folder.to_owned(), Readers::Everybody);
+        Opening::new(&disk, folder, ledger, origin, size).run(progress)
     }
 
     /// What opening it took.
@@ -169,7 +164,9 @@ impl Index {
 
 /// An index that is being opened.
 struct Opening<'a> {
-    folder: PathBuf,
+    disk: &'a dyn Disk,
+    /// The disk's root.
+    folder: &'a Path,
     ledger: &'a LedgerDir,
     origin: Digest,
     size: TreeSize,
@@ -177,7 +174,12 @@ struct Opening<'a> {
     unkept: Mutex<Option<String>>,
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    fn new(disk: &'a dyn Disk, folder: &'a Path, ledger: &'a LedgerDir, origin: &str, size: TreeSize) -> Opening<'a> {
+        let origin = Digest::sha256(origin.as_bytes());
+        Opening { disk, folder, ledger, origin, size, tiles: Mutex::default(), unkept: Mutex::default() }
+    }
+
     fn run(self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Index, IndexError> {
         let mut built = Built::default();
         let mut found = self.read_all(&mut built)?;
@@ -212,16 +214,12 @@ impl Opening<'_> {
     /// The segments that are there and fit this ledger, by their first record; the longest of those with the same.
     fn read_all(&self, built: &mut Built) -> Result<HashMap<u64, Segment>, IndexError> {
         let mut found: HashMap<u64, Segment> = HashMap::new();
-        let names = match std::fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(_) => return Ok(found),
-        };
-        for entry in names.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(names) = self.disk.list("") else { return Ok(found) };
+        for name in names {
             if !name.ends_with(".idx") {
                 continue;
             }
-            match self.read_one(&entry.path())? {
+            match self.read_one(&name)? {
                 Ok(segment) => {
                     let shorter = found.get(&segment.first).is_none_or(|other| other.count < segment.count);
                     if shorter {
@@ -235,12 +233,11 @@ impl Opening<'_> {
         Ok(found)
     }
 
-    fn read_one(&self, path: &Path) -> Result<Result<Segment, &'static str>, IndexError> {
-        let long = std::fs::metadata(path).is_ok_and(|found| found.len() > SEGMENT_FILE_LEN_MAX);
-        if long {
+    fn read_one(&self, name: &str) -> Result<Result<Segment, &'static str>, IndexError> {
+        if self.disk.len(name).is_ok_and(|len| len > SEGMENT_FILE_LEN_MAX) {
             return Ok(Err("too long"));
         }
-        let Ok(bytes) = std::fs::read(path) else { return Ok(Err("not readable")) };
+        let Ok(bytes) = self.disk.read(name) else { return Ok(Err("not readable")) };
         let segment = match Segment::read(bytes, &self.origin) {
             Ok(segment) => segment,
             Err(reason) => return Ok(Err(reason)),
@@ -322,18 +319,17 @@ impl Opening<'_> {
     /// Writes a segment under its name, and removes shorter ones of the same range. Nothing is synced: what a crash spoils is found by its
     /// checksum and built again.
     fn keep(&self, segment: &Segment) -> std::io::Result<()> {
-        std::fs::create_dir_all(&self.folder)?;
+        self.disk.make_root()?;
         let stem = format!("{:020}-", segment.first);
         let name = format!("{stem}{:05}.idx", segment.count);
-        let temporary = self.folder.join(format!("temporary-{}-{name}", std::process::id()));
-        std::fs::write(&temporary, segment.to_bytes(&self.origin))?;
-        std::fs::rename(&temporary, self.folder.join(&name))?;
-        for entry in std::fs::read_dir(&self.folder)?.flatten() {
-            let other = entry.file_name().to_string_lossy().into_owned();
+        let temporary = format!("temporary-{}-{name}", std::process::id());
+        self.disk.create(&temporary)?.write_at(0, &segment.to_bytes(&self.origin))?;
+        self.disk.rename(&temporary, &name)?;
+        for other in self.disk.list("")? {
             let shorter = other.strip_prefix(&stem).and_then(|rest| rest.strip_suffix(".idx"));
             if shorter.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count < segment.count) {
                 // Another process may have removed it first.
-                let _ = std::fs::remove_file(entry.path());
+                let _ = self.disk.remove(&other);
             }
         }
         Ok(())
@@ -348,5 +344,7 @@ pub fn folder(ledger: &Path, volume: u64) -> std::io::Result<PathBuf> {
     Ok(crate::beside::beside(ledger, ".index")?.join(volume.to_string()))
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

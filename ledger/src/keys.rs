@@ -15,6 +15,7 @@
 //! any other in `<LEDGER>.keys/`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::NodeId;
@@ -23,7 +24,9 @@ use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey 
 use thiserror::Error;
 
 use crate::beside::{beside, resolve};
-use crate::files::{self, DiskError, Readers};
+use crate::disk::{DirDisk, Disk};
+use crate::durable::parent;
+use crate::files::{DiskError, replace_on};
 use crate::note::NoteSigner;
 use crate::random::Random;
 
@@ -82,10 +85,17 @@ pub enum KeysError {
 }
 
 /// Where a ledger's keys lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct KeyFolder {
     path: PathBuf,
     fleet: bool,
+    disk: Arc<dyn Disk>,
+}
+
+impl std::fmt::Debug for KeyFolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyFolder").field("path", &self.path).field("fleet", &self.fleet).finish_non_exhaustive()
+    }
 }
 
 /// A ledger's public keys, as its `ledger.opened` names them, and the secrets that its writer needs. `Debug` shows none.
@@ -117,15 +127,25 @@ impl KeyFolder {
         let fail = |source| KeysError::Path { path: ledger.to_owned(), source };
         let resolved = resolve(ledger).map_err(fail)?;
         if resolved.with_file_name(FLEET_FILE).is_file() {
-            return Ok(KeyFolder { path: resolved.with_file_name("keys"), fleet: true });
+            return Ok(KeyFolder { fleet: true, ..KeyFolder::at(resolved.with_file_name("keys")) });
         }
-        Ok(KeyFolder { path: beside(ledger, ".keys").map_err(fail)?, fleet: false })
+        Ok(KeyFolder::at(beside(ledger, ".keys").map_err(fail)?))
     }
 
     /// A key folder at this path, for a ledger of its own.
     #[must_use]
     pub fn at(path: PathBuf) -> KeyFolder {
-        KeyFolder { path, fleet: false }
+        let disk = Arc::new(DirDisk::private(path.clone()));
+        KeyFolder { path, fleet: false, disk }
+    }
+
+    /// The key folder at this path, for a ledger that nothing lies beside: that of a fleet, where it is the `keys` beside a `fleet.yaml`,
+    /// or of a ledger of its own.
+    #[must_use]
+    pub fn given(path: PathBuf) -> KeyFolder {
+        let path = resolve(&path).unwrap_or(path);
+        let fleet = path.file_name().is_some_and(|name| name == "keys") && path.with_file_name(FLEET_FILE).is_file();
+        KeyFolder { fleet, ..KeyFolder::at(path) }
     }
 
     /// Where it is.
@@ -145,7 +165,7 @@ impl KeyFolder {
     /// # Errors
     /// [`KeysError::Disk`].
     pub fn has_ledger_key(&self) -> Result<bool, KeysError> {
-        Ok(files::read_optional(&self.path.join(LEDGER_FILE))?.is_some())
+        Ok(self.read(LEDGER_FILE)?.is_some())
     }
 
     /// Makes the keys that are missing, each durable before the next, and reads them. Only before there is a ledger.
@@ -153,7 +173,7 @@ impl KeyFolder {
     /// # Errors
     /// Any [`KeysError`].
     pub fn make(&self, random: &dyn Random) -> Result<LedgerKeys, KeysError> {
-        files::create_folder(&self.path, Readers::Owner)?;
+        self.make_folder()?;
         self.or_make(ROOT_FILE, || {
             let key = SigningKey::from_bytes(&draw(random)?);
             let hash = Digest::sha256(key.verifying_key().as_bytes()).to_string();
@@ -226,7 +246,10 @@ impl KeyFolder {
     /// # Errors
     /// Any [`KeysError`].
     pub fn make_producer(&self, name: &NodeId, random: &dyn Random) -> Result<SigningKey, KeysError> {
-        files::create_folder(&self.path.join(LOCAL_FOLDER), Readers::Owner)?;
+        self.make_folder()?;
+        let folder = self.path.join(LOCAL_FOLDER);
+        self.disk.create_folder(LOCAL_FOLDER).map_err(DiskError::of("create folder", &folder))?;
+        self.sync("")?;
         let file = producer_file(name);
         self.or_make(&file, || Ok(format_seed(&draw(random)?)))?;
         self.seed(&file)
@@ -238,7 +261,28 @@ impl KeyFolder {
     /// [`KeysError::Disk`].
     pub fn replace_ledger(&self, signer: &NoteSigner) -> Result<(), KeysError> {
         let text = format!("{}\n", signer.to_text());
-        Ok(files::replace(&self.path.join(LEDGER_FILE), text.as_bytes(), Readers::Owner)?)
+        self.replace(LEDGER_FILE, &text)
+    }
+
+    fn make_folder(&self) -> Result<(), KeysError> {
+        Ok(self.disk.make_root().map_err(DiskError::of("create folder", &self.path))?)
+    }
+
+    fn read(&self, file: &str) -> Result<Option<Vec<u8>>, KeysError> {
+        match self.disk.read(file) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DiskError::of("read", &self.path.join(file))(source).into()),
+        }
+    }
+
+    fn replace(&self, file: &str, text: &str) -> Result<(), KeysError> {
+        Ok(replace_on(&*self.disk, &self.path, file, text.as_bytes())?)
+    }
+
+    #[track_caller]
+    fn sync(&self, folder: &str) -> Result<(), KeysError> {
+        Ok(self.disk.sync_folder(folder).map_err(DiskError::of("sync folder", &self.path.join(folder)))?)
     }
 
     fn name(&self, root: &NoteSigner) -> Result<String, KeysError> {
@@ -259,20 +303,20 @@ impl KeyFolder {
 
     fn text(&self, file: &str) -> Result<String, KeysError> {
         let path = self.path.join(file);
-        let bytes = files::read_optional(&path)?.ok_or(KeysError::Missing { path })?;
+        let bytes = self.read(file)?.ok_or(KeysError::Missing { path })?;
         String::from_utf8(bytes).map_err(|_| self.bad(file, "not a text"))
     }
 
     fn or_make(&self, file: &str, make: impl FnOnce() -> std::io::Result<String>) -> Result<(), KeysError> {
-        let path = self.path.join(file);
-        if files::read_optional(&path)?.is_some() {
-            return Ok(());
+        if self.read(file)?.is_some() {
+            // Whoever made it may have ended before its name was durable. A ledger is about to be signed with it.
+            return self.sync(parent(file));
         }
         let mut text = make().map_err(KeysError::Random)?;
         if !text.ends_with('\n') {
             text.push('\n');
         }
-        Ok(files::replace(&path, text.as_bytes(), Readers::Owner)?)
+        self.replace(file, &text)
     }
 
     fn bad(&self, file: &str, reason: &str) -> KeysError {
@@ -305,6 +349,8 @@ fn draw(random: &dyn Random) -> std::io::Result<[u8; 32]> {
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

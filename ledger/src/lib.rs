@@ -23,6 +23,7 @@ mod fixture;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod format;
+mod hash_lines;
 pub mod head;
 #[cfg(feature = "write")]
 pub mod index;
@@ -32,6 +33,7 @@ mod integrate;
 pub mod keys;
 #[cfg(feature = "write")]
 pub mod local;
+pub mod location;
 #[cfg(feature = "write")]
 pub mod mirror;
 pub mod mldsa;

@@ -5,12 +5,12 @@
 //! moment the mirror's `checkpoint` covers nothing that is not there.
 //!
 //! The order: the checkpoints are read first and written last. What lies under them is copied in between, each file under a temporary
-//! name, synced, renamed. A crash or an interruption leaves the old checkpoint with everything it covers, and the next run goes on: what has
+//! name, synced, renamed; partial tiles that only the checkpoint before needed go after the new one is durable. A crash or an interruption leaves the old checkpoint with everything it covers, and the next run goes on: what has
 //! its name is whole. Of a bucket, every version and delete marker is written down in `versions.jsonl` as well.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +21,8 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dir::{CHECKPOINT_FILE, COSIGNED_FILE};
+use crate::disk::{DirDisk, Disk};
+use crate::durable::{Folders, parent};
 use crate::files;
 use crate::tile::TileId;
 use crate::volume;
@@ -120,7 +122,7 @@ pub enum MirrorError {
     },
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MirrorError {
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MirrorError + use<> {
     let path = path.to_owned();
     move |source| MirrorError::Io { action, path, source }
 }
@@ -169,25 +171,62 @@ struct Heads {
 /// [`MirrorError`].
 pub fn mirror(source: &Source, dir: &Path, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Mirrored, MirrorError> {
     let original = source.open()?;
-    let mut heads = read_heads(&*original)?;
+    let heads = read_heads(&*original)?;
     let lock = prepare(dir)?;
-    for head in &heads {
-        check_head(dir, head)?;
+    let disk = DirDisk::read_by(dir.to_owned(), files::Readers::Everybody);
+    let target = Target { disk: &disk, dir };
+    let mut mirrored = copy_under(&*original, &target, &heads, COPIES, progress)?;
+
+    // 3. What the bucket holds beside the newest versions.
+    #[cfg(feature = "s3")]
+    if let Source::S3(place) = source {
+        mirrored.versions = Some(versions::write(place, dir)?);
+    }
+
+    finish(&target, &heads, &mut mirrored)?;
+    drop(lock);
+    Ok(mirrored)
+}
+
+/// The mirror's directory.
+struct Target<'a> {
+    disk: &'a dyn Disk,
+    /// What people are told that it is.
+    dir: &'a Path,
+}
+
+impl Target<'_> {
+    fn failed(&self, action: &'static str, path: &str) -> impl FnOnce(io::Error) -> MirrorError + use<> {
+        io_error(action, &self.dir.join(path))
+    }
+}
+
+/// Steps 1 and 2: everything but the checkpoints.
+fn copy_under(
+    original: &dyn Files,
+    target: &Target<'_>,
+    heads: &[Heads],
+    copies: usize,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Mirrored, MirrorError> {
+    for head in heads {
+        check_head(target, head)?;
     }
     let mut mirrored = Mirrored::default();
-    let temporary = dir.join(TEMPORARY_FOLDER);
-    fs::create_dir_all(&temporary).map_err(io_error("make", &temporary))?;
+    // A run that was cut short left this, and names that may not be durable: what it copied is here and may be gone after a crash.
+    let cut_short = target.disk.list(TEMPORARY_FOLDER).is_ok();
+    target.disk.create_folder(TEMPORARY_FOLDER).map_err(target.failed("make", TEMPORARY_FOLDER))?;
 
     // 1. What lies under the checkpoints. What was removed between the list and the read is looked for once more.
     let mut left: BTreeSet<String> = BTreeSet::new();
-    let mut changed: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut changed: BTreeSet<String> = BTreeSet::new();
     for attempt in 0..LISTS {
         let found = original.list(&heads.iter().map(|head| (head.volume, head.size)).collect::<Vec<_>>())?;
         let found: BTreeMap<String, Found> = found.into_iter().map(|found| (found.path.clone(), found)).collect();
-        let wanted = wanted(&heads, &found);
+        let wanted = wanted(heads, &found);
         left = wanted.missing;
-        let copier = Copier::new(&*original, dir, &temporary, progress);
-        copier.run(&wanted.files)?;
+        let copier = Copier::new(original, target, cut_short, progress);
+        copier.run(&wanted.files, copies)?;
         mirrored.copied += copier.copied.load(Ordering::Relaxed);
         mirrored.bytes += copier.bytes.load(Ordering::Relaxed);
         mirrored.present = copier.present.load(Ordering::Relaxed);
@@ -201,27 +240,21 @@ pub fn mirror(source: &Source, dir: &Path, progress: &(dyn Fn(u64, u64) + Sync))
     mirrored.missing = left.into_iter().take(NAMED_MAX).collect();
     mirrored.differing.truncate(NAMED_MAX);
 
-    // 2. Bytes and names are durable before a checkpoint speaks of them. Partial tiles go when their full one is.
+    // 2. Bytes and names are durable before a checkpoint speaks of them.
     for folder in &changed {
-        files::sync_folder(folder).map_err(|error| io_error("sync", folder)(error.source))?;
+        target.disk.sync_folder(folder).map_err(target.failed("sync", folder))?;
     }
-    for head in &heads {
-        mirrored.removed += remove_superseded(dir, head)?;
-    }
+    Ok(mirrored)
+}
 
-    // 3. What the bucket holds beside the newest versions.
-    #[cfg(feature = "s3")]
-    if let Source::S3(place) = source {
-        mirrored.versions = Some(versions::write(place, dir)?);
-    }
-
+/// Steps 4 and 5: the checkpoints, and what they make superfluous.
+fn finish(target: &Target<'_>, heads: &[Heads], mirrored: &mut Mirrored) -> Result<(), MirrorError> {
     // 4. The checkpoints. One that needs a tile which is not to be had is copied too: what is missing is for the verifier to say.
-    for head in &mut heads {
-        let folder = dir.join(volume::folder(head.volume));
+    for head in heads {
         let replace = |name: &str, bytes: &[u8]| {
-            let path = folder.join(name);
-            files::replace(&path, bytes, files::Readers::Everybody)
-                .map_err(|error| io_error("write", &path)(error.source))
+            let path = volume::path(head.volume, name);
+            files::replace_on(target.disk, target.dir, &path, bytes)
+                .map_err(|error| io_error("write", &error.path)(error.source))
         };
         replace(CHECKPOINT_FILE, &head.checkpoint)?;
         if let Some(cosigned) = &head.cosigned {
@@ -229,9 +262,16 @@ pub fn mirror(source: &Source, dir: &Path, progress: &(dyn Fn(u64, u64) + Sync))
         }
         mirrored.volumes.push((head.volume, head.size));
     }
-    fs::remove_dir_all(&temporary).map_err(io_error("remove", &temporary))?;
-    drop(lock);
-    Ok(mirrored)
+
+    // 5. Partial tiles go when no checkpoint that a crash may bring back needs them. What comes back of them harms nobody.
+    for head in heads {
+        mirrored.removed += remove_superseded(target, head)?;
+    }
+    let failed = || target.failed("remove", TEMPORARY_FOLDER);
+    for name in target.disk.list(TEMPORARY_FOLDER).map_err(failed())? {
+        target.disk.remove(&format!("{TEMPORARY_FOLDER}/{name}")).map_err(failed())?;
+    }
+    target.disk.remove_folder(TEMPORARY_FOLDER).map_err(failed())
 }
 
 fn take<T: Default>(held: Mutex<T>) -> T {
@@ -271,14 +311,14 @@ fn prepare(dir: &Path) -> Result<File, MirrorError> {
 }
 
 /// The original's checkpoint must go on from the mirror's.
-fn check_head(dir: &Path, head: &Heads) -> Result<(), MirrorError> {
+fn check_head(target: &Target<'_>, head: &Heads) -> Result<(), MirrorError> {
     let file = volume::path(head.volume, CHECKPOINT_FILE);
-    let Ok(held) = fs::read(dir.join(&file)) else { return Ok(()) };
+    let Ok(held) = target.disk.read(&file) else { return Ok(()) };
     let (Ok((held, _)), Ok((found, _))) = (Checkpoint::parse(&held), Checkpoint::parse(&head.checkpoint)) else {
         return Ok(());
     };
     if held.origin != found.origin {
-        return Err(MirrorError::OtherLedger { dir: dir.to_owned(), held: held.origin, found: found.origin });
+        return Err(MirrorError::OtherLedger { dir: target.dir.to_owned(), held: held.origin, found: found.origin });
     }
     if held.size > found.size {
         return Err(MirrorError::RolledBack { file, held: held.size, found: found.size });
@@ -335,15 +375,18 @@ fn wanted(heads: &[Heads], found: &BTreeMap<String, Found>) -> Wanted {
 /// Copies files, several at once.
 struct Copier<'a> {
     original: &'a dyn Files,
-    dir: &'a Path,
-    temporary: &'a Path,
+    target: &'a Target<'a>,
+    /// Names that are here already may not be durable.
+    cut_short: bool,
     progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Folders that are durable.
+    folders: Mutex<Folders>,
     copied: AtomicU64,
     bytes: AtomicU64,
     present: AtomicU64,
     done: AtomicU64,
     /// Folders that got a name.
-    changed: Mutex<BTreeSet<PathBuf>>,
+    changed: Mutex<BTreeSet<String>>,
     differing: Mutex<Vec<String>>,
     /// Tiles that were listed and then were not there.
     gone: Mutex<Vec<String>>,
@@ -352,20 +395,33 @@ struct Copier<'a> {
 impl<'a> Copier<'a> {
     fn new(
         original: &'a dyn Files,
-        dir: &'a Path,
-        temporary: &'a Path,
+        target: &'a Target<'a>,
+        cut_short: bool,
         progress: &'a (dyn Fn(u64, u64) + Sync),
     ) -> Copier<'a> {
-        let (copied, bytes, present, done) = Default::default();
+        let (folders, copied, bytes, present, done) = Default::default();
         let (changed, differing, gone) = Default::default();
-        Copier { original, dir, temporary, progress, copied, bytes, present, done, changed, differing, gone }
+        Copier {
+            original,
+            target,
+            cut_short,
+            progress,
+            folders,
+            copied,
+            bytes,
+            present,
+            done,
+            changed,
+            differing,
+            gone,
+        }
     }
 
-    fn run(&self, files: &[Found]) -> Result<(), MirrorError> {
+    fn run(&self, files: &[Found], copies: usize) -> Result<(), MirrorError> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failed: Mutex<Option<MirrorError>> = Mutex::new(None);
         std::thread::scope(|scope| {
-            for worker in 0..COPIES.min(files.len()) {
+            for worker in 0..copies.min(files.len()) {
                 let (next, stop, failed) = (&next, &stop, &failed);
                 scope.spawn(move || {
                     while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed))
@@ -384,11 +440,14 @@ impl<'a> Copier<'a> {
     }
 
     fn copy(&self, file: &Found, worker: usize) -> Result<(), MirrorError> {
-        let path = self.dir.join(&file.path);
-        if let Ok(held) = fs::symlink_metadata(&path) {
+        let (disk, path) = (self.target.disk, file.path.as_str());
+        if let Ok(held) = disk.len(path) {
             self.present.fetch_add(1, Ordering::Relaxed);
-            if file.len.is_some_and(|len| len != held.len()) {
+            if file.len.is_some_and(|len| len != held) {
                 lock(&self.differing).push(file.path.clone());
+            }
+            if self.cut_short {
+                self.ensure(parent(path))?;
             }
             return Ok(());
         }
@@ -399,19 +458,24 @@ impl<'a> Copier<'a> {
             }
             return Ok(());
         };
-        let folder = path.parent().unwrap_or(self.dir);
-        if !folder.is_dir() {
-            files::create_folder(folder, files::Readers::Everybody)
-                .map_err(|error| io_error("make", &error.path)(error.source))?;
-        }
-        let temporary = self.temporary.join(worker.to_string());
-        File::create(&temporary)
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_data()))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .map_err(io_error("write", &path))?;
-        lock(&self.changed).insert(folder.to_owned());
+        self.ensure(parent(path))?;
+        let temporary = format!("{TEMPORARY_FOLDER}/{worker}");
+        let write = || {
+            let mut file = disk.create(&temporary)?;
+            file.write_at(0, &bytes)?;
+            file.sync()?;
+            disk.rename(&temporary, path)
+        };
+        write().map_err(self.target.failed("write", path))?;
         self.copied.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes sure of a folder, and notes that names in it are to be synced.
+    fn ensure(&self, folder: &str) -> Result<(), MirrorError> {
+        lock(&self.folders).ensure(self.target.disk, folder).map_err(self.target.failed("make", folder))?;
+        lock(&self.changed).insert(folder.to_owned());
         Ok(())
     }
 }
@@ -421,25 +485,27 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Removes the mirror's partial tiles that its checkpoint does not need any more.
-fn remove_superseded(dir: &Path, head: &Heads) -> Result<u64, MirrorError> {
+fn remove_superseded(target: &Target<'_>, head: &Heads) -> Result<u64, MirrorError> {
     let mut removed = 0;
     for tile in TileId::all(head.size) {
-        let folder = dir.join(volume::path(head.volume, &tile.partial_folder()));
-        let Ok(names) = files::names(&folder) else { continue };
-        let full_is_there = dir.join(volume::path(head.volume, &tile.to_full().to_string())).exists();
+        let folder = volume::path(head.volume, &tile.partial_folder());
+        let Ok(names) = target.disk.list(&folder) else { continue };
+        let full_is_there = target.disk.len(&volume::path(head.volume, &tile.to_full().to_string())).is_ok();
         for name in names {
             if !full_is_there && (!tile.is_partial() || name == tile.width().to_string()) {
                 continue;
             }
-            let path = folder.join(name);
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            let path = format!("{folder}/{name}");
+            target.disk.remove(&path).map_err(target.failed("remove", &path))?;
             removed += 1;
         }
         // Only an empty one goes.
-        let _ = fs::remove_dir(&folder);
+        let _ = target.disk.remove_folder(&folder);
     }
     Ok(removed)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use cairn_schemas::ids::RecordIndex;
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::hash_lines::{self, HashLinesError, Lines};
 use crate::note::{NOTE_LEN_MAX, VerifierKey};
 use crate::tree::{PROOF_LEN_MAX, TreeError, verify_inclusion};
 
@@ -72,11 +73,7 @@ impl Proof {
             text += &format!("extra {}\n", STANDARD.encode(extra));
         }
         text += &format!("index {}\n", self.index);
-        for hash in &self.hashes {
-            text += &STANDARD.encode(hash.as_bytes());
-            text.push('\n');
-        }
-        text.push('\n');
+        hash_lines::write(&mut text, &self.hashes);
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(&self.checkpoint);
         bytes
@@ -90,34 +87,28 @@ impl Proof {
         if bytes.len() > PROOF_TEXT_LEN_MAX {
             return Err(ProofTextError::TooLong { len: bytes.len() });
         }
-        let mut lines = Lines { rest: bytes, number: 0 };
+        let mut lines = Lines::new(bytes);
+        let refuse = |lines: &Lines<'_>, expected| ProofTextError::Line { line: lines.number(), expected };
         if lines.next() != Some(HEADER) {
             return Err(ProofTextError::Header);
         }
-        let mut line = lines.take("`extra` or `index`")?;
+        let mut line = lines.next().ok_or_else(|| refuse(&lines, "`extra` or `index`"))?;
         let mut extra = None;
         if let Some(text) = line.strip_prefix("extra ") {
-            extra = Some(STANDARD.decode(text).map_err(|_| lines.refuse("`extra` and base64"))?);
-            line = lines.take("`index` and a number")?;
+            extra = Some(STANDARD.decode(text).map_err(|_| refuse(&lines, "`extra` and base64"))?);
+            line = lines.next().ok_or_else(|| refuse(&lines, "`index` and a number"))?;
         }
         let index = line
             .strip_prefix("index ")
             .and_then(|text| text.parse::<u64>().ok().filter(|number| number.to_string() == text))
-            .ok_or_else(|| lines.refuse("`index` and a number"))?;
-        let mut hashes = Vec::new();
-        loop {
-            let line = lines.take("a hash or the blank line")?;
-            if line.is_empty() {
-                break;
-            }
-            if hashes.len() == PROOF_LEN_MAX {
-                return Err(ProofTextError::TooManyHashes);
-            }
-            let hash = STANDARD.decode(line).ok().and_then(|bytes| Digest::try_from(&bytes[..]).ok());
-            hashes.push(hash.ok_or_else(|| lines.refuse("32 bytes in base64"))?);
-        }
-        Checkpoint::parse(lines.rest)?;
-        Ok(Proof { extra, index: RecordIndex(index), hashes, checkpoint: lines.rest.to_vec() })
+            .ok_or_else(|| refuse(&lines, "`index` and a number"))?;
+        let hashes = lines.hashes().map_err(|error| match error {
+            HashLinesError::Ends => refuse(&lines, "a hash or the blank line"),
+            HashLinesError::NotAHash => refuse(&lines, "32 bytes in base64"),
+            HashLinesError::TooMany => ProofTextError::TooManyHashes,
+        })?;
+        Checkpoint::parse(lines.rest())?;
+        Ok(Proof { extra, index: RecordIndex(index), hashes, checkpoint: lines.rest().to_vec() })
     }
 
     /// Checks that the record with this leaf hash is in the log `origin`, under a checkpoint that one of `keys` signed.
@@ -129,30 +120,6 @@ impl Proof {
         let checkpoint = Checkpoint::verify(&self.checkpoint, origin, keys)?;
         verify_inclusion(leaf, self.index, checkpoint.size, &self.hashes, &checkpoint.root)?;
         Ok(checkpoint)
-    }
-}
-
-struct Lines<'a> {
-    rest: &'a [u8],
-    number: usize,
-}
-
-impl<'a> Lines<'a> {
-    /// The next line without its line feed; `None` at the end, and for a line that is not UTF-8.
-    fn next(&mut self) -> Option<&'a str> {
-        self.number += 1;
-        let end = self.rest.iter().position(|&byte| byte == b'\n')?;
-        let line = std::str::from_utf8(&self.rest[..end]).ok()?;
-        self.rest = &self.rest[end + 1..];
-        Some(line)
-    }
-
-    fn take(&mut self, expected: &'static str) -> Result<&'a str, ProofTextError> {
-        self.next().ok_or_else(|| self.refuse(expected))
-    }
-
-    fn refuse(&self, expected: &'static str) -> ProofTextError {
-        ProofTextError::Line { line: self.number, expected }
     }
 }
 

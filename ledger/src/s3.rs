@@ -8,9 +8,11 @@ mod client;
 mod epoch;
 mod objects;
 mod place;
+mod release_files;
 mod session;
 
 pub use client::ConnectError;
 pub use place::{PREFIX_LEN_MAX, Place, PlaceError, RETENTION_DAYS_MAX};
 
 pub(crate) use bucket::{Bucket, Reader, is_immutable};
+pub(crate) use epoch::Epoch;

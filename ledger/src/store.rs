@@ -18,7 +18,7 @@ use crate::disk::{Below, Disk, LockGuard};
 use crate::durable::{self, Folders, NewFile};
 use crate::streams::Written;
 use crate::volume;
-use crate::wal::{self, Replay, Wal, WalError};
+use crate::wal::{self, Found, Replay, Wal, WalError};
 use crate::writer::PUBLISH_INTERVAL;
 
 /// The file whose lock the one writer of a directory holds.
@@ -49,12 +49,23 @@ pub(crate) trait Store: Send + Sync {
     /// attempt that was cut short.
     fn write(&self, files: &[NewFile]) -> Result<(), StoreError>;
 
+    /// [`Store::write`] of one file of the ledger's root that a record will name by its digest, such as a blob. Whichever volume is
+    /// written: the file belongs to all.
+    fn write_named(&self, file: &NewFile) -> Result<(), StoreError> {
+        self.write(std::slice::from_ref(file))
+    }
+
     /// Puts a file in the place of an older one, in one step.
     fn replace(&self, file: &NewFile) -> Result<(), StoreError>;
 
     /// Under load a checkpoint is published this often, unless somebody waits for one.
     fn publish_interval(&self) -> Duration {
         PUBLISH_INTERVAL
+    }
+
+    /// How release files are put here, where whoever makes releases cannot write them as files.
+    fn release_files(&self) -> Option<&dyn ReleaseFiles> {
+        None
     }
 
     /// Removes a folder of partial tiles whose full tile is durable. Where it is gone already, so be it.
@@ -66,22 +77,44 @@ pub(crate) trait Store: Send + Sync {
     /// Forgets the whole log: all of its records are in durable tiles under a durable checkpoint.
     fn clear_log(&self) -> Result<(), WalError>;
 
-    /// Begins an empty log whose first record is `next`; the one before was forgotten.
+    /// Begins an empty log whose first record is `next`; the one before was forgotten. See [`Replaying::go_on`] for one that was not.
     fn start_log(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Log>, WalError>;
 
     /// The store of volume `volume`, from 2, where this one's root is the ledger's. `make`: its folder is made, durable. The lock of the
     /// ledger's root is that of all its volumes.
     fn volume(&self, volume: u64, make: bool) -> io::Result<Arc<dyn Store>>;
 
-    /// Removes a volume, where this store's root is the ledger's: its checkpoint first, so that what a crash leaves is no volume any
-    /// more, and removing it again goes on.
+    /// Removes a volume that is not the newest, where this store's root is the ledger's. A mark says so before anything is gone
+    /// ([`volume::dropped_mark`]), and goes when nothing is left: between the two nobody takes what is there for a volume, and removing
+    /// it again goes on.
     fn remove_volume(&self, volume: u64) -> io::Result<()>;
+}
+
+/// Release files in a store that is no directory. What each call did is durable when it returns.
+pub(crate) trait ReleaseFiles {
+    /// Puts a file that no record names yet; what an earlier attempt left goes.
+    fn stage(&self, path: &str, bytes: Vec<u8>) -> io::Result<()>;
+
+    /// Makes sure that a file that a durable record names is there with these bytes, and locks it. Safe to repeat.
+    fn settle(&self, path: &str, bytes: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Removes a file that no record names.
+    fn unstage(&self, path: &str) -> io::Result<()>;
+
+    /// The paths of all files below a folder.
+    fn below(&self, folder: &str) -> io::Result<Vec<String>>;
 }
 
 /// A log that is read after a crash.
 pub(crate) trait Replaying {
     /// The next records, in order and not too many to hold; `None` at the log's end.
-    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError>;
+    fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError>;
+
+    /// After the end: goes on with the log behind what it holds, and what it holds stays until it is covered. When this returns, all
+    /// that was read survives any crash. `None`: this store publishes first, and then begins its log anew.
+    fn go_on(self: Box<Self>) -> Result<Option<Box<dyn Log>>, WalError> {
+        Ok(None)
+    }
 }
 
 /// Waits until a group is durable.
@@ -137,6 +170,20 @@ impl DirStore {
             Err(_) => act(&*self.disk, &mut Folders::default()),
         }
     }
+
+    /// Writes `checkpoint` again. It may be there by a rename that was never synced, because the process ended in between: the log of
+    /// what it covers is about to go, and an older one must not come back.
+    fn renew_checkpoint(&self) -> Result<(), WalError> {
+        match self.disk.read(CHECKPOINT_FILE) {
+            Ok(bytes) => {
+                let checkpoint = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes };
+                self.with_folders(|disk, folders| durable::write_files(disk, folders, &[checkpoint]))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(|source| WalError::Io { action: "write again", path: CHECKPOINT_FILE.to_owned(), source })
+    }
 }
 
 impl Store for DirStore {
@@ -176,21 +223,11 @@ impl Store for DirStore {
     }
 
     fn replay(&self, origin: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError> {
-        Ok(Box::new(SegmentReplay { disk: &*self.disk, replay: Replay::new(&*self.disk, origin, next)? }))
+        Ok(Box::new(SegmentReplay { store: self, replay: Replay::new(&*self.disk, origin, next)? }))
     }
 
     fn clear_log(&self) -> Result<(), WalError> {
-        // `checkpoint` may be there by a rename that was never synced, because the process ended in between. The log is about to go, and
-        // an older one must not come back: it is written again.
-        match self.disk.read(CHECKPOINT_FILE) {
-            Ok(bytes) => {
-                let checkpoint = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes };
-                self.with_folders(|disk, folders| durable::write_files(disk, folders, &[checkpoint]))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-        .map_err(|source| WalError::Io { action: "write again", path: CHECKPOINT_FILE.to_owned(), source })?;
+        self.renew_checkpoint()?;
         self.disk.create_folder(wal::WAL_FOLDER).map_err(|source| WalError::Io {
             action: "make",
             path: wal::WAL_FOLDER.to_owned(),
@@ -212,25 +249,28 @@ impl Store for DirStore {
     }
 
     fn remove_volume(&self, volume: u64) -> io::Result<()> {
-        let root = volume::folder(volume);
+        let mark = volume::dropped_mark(volume);
+        // 1. The mark. A crash before it is durable leaves the volume whole; one that an earlier attempt left may not be durable yet.
+        if self.disk.read(&mark).is_err() {
+            drop(self.disk.create(&mark)?);
+        }
+        self.disk.sync_folder(volume::VOLUME_FOLDER)?;
+        // 2. What it had, the checkpoint first: who is served the files one by one, and not the mark, sees no volume from here on.
         for file in [CHECKPOINT_FILE, COSIGNED_FILE] {
             remove_all(&*self.disk, &volume::path(volume, file))?;
         }
-        if self.disk.list(&root).is_ok() {
-            // What a crash leaves behind this has no checkpoint: it is not taken for a volume.
-            self.disk.sync_folder(&root)?;
-        }
+        // A crash before these names are durably gone may bring back anything of the volume, and the mark is there.
         if volume > 1 {
-            remove_all(&*self.disk, &root)?;
-            return match self.disk.sync_folder(volume::VOLUME_FOLDER) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                synced => synced,
-            };
+            remove_all(&*self.disk, &volume::folder(volume))?;
+            self.disk.sync_folder(volume::VOLUME_FOLDER)?;
+        } else {
+            for folder in ["tile", "checkpoints", wal::WAL_FOLDER] {
+                remove_all(&*self.disk, folder)?;
+            }
+            self.disk.sync_folder("")?;
         }
-        for folder in ["tile", "checkpoints", wal::WAL_FOLDER] {
-            remove_all(&*self.disk, folder)?;
-        }
-        self.disk.sync_folder("")
+        // 3. The mark goes. Not synced: one that comes back marks nothing, and goes at the next opening.
+        self.disk.remove(&mark)
     }
 }
 
@@ -250,13 +290,19 @@ fn remove_all(disk: &dyn Disk, path: &str) -> io::Result<()> {
 }
 
 struct SegmentReplay<'a> {
-    disk: &'a dyn Disk,
+    store: &'a DirStore,
     replay: Replay,
 }
 
 impl Replaying for SegmentReplay<'_> {
-    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError> {
-        self.replay.segment(self.disk)
+    fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError> {
+        self.replay.segment(&*self.store.disk)
+    }
+
+    fn go_on(self: Box<Self>) -> Result<Option<Box<dyn Log>>, WalError> {
+        let SegmentReplay { store, replay } = *self;
+        store.renew_checkpoint()?;
+        Ok(Some(Box::new(replay.go_on(store.disk.clone(), store.segment_len)?)))
     }
 }
 

@@ -305,4 +305,7 @@ impl VaultDir {
 
 #[cfg(test)]
 #[cfg(feature = "write")]
+mod simulation;
+#[cfg(test)]
+#[cfg(feature = "write")]
 mod tests;

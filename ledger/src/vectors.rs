@@ -1,6 +1,6 @@
 //! Runs `ledger/vectors/`: formats as files, made without Cairn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cairn_schemas::commitment::{Commitment, Disclosure};
@@ -13,6 +13,7 @@ use crate::blob::BlobError;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::Disk as _;
 use crate::disk::faulty::FaultyDisk;
+use crate::endorsement::{Endorsement, EndorsementError};
 use crate::head::{self, HeadError};
 use crate::note::{Note, NoteError, VerifierKey};
 use crate::policy::{Policy, PolicyError, Refused};
@@ -271,6 +272,44 @@ fn blob(vector: &Vector) {
     vector.expect(&words, word, &result);
 }
 
+fn endorsement(vector: &Vector) {
+    let root: VerifierKey = vector.get("key").parse().unwrap();
+    let result = Endorsement::verify(std::str::from_utf8(&vector.body).unwrap(), &root);
+    let word = match &result {
+        Ok(said) => {
+            let says = match said {
+                Endorsement::LedgerKey { key, .. } => key.to_string(),
+                Endorsement::WitnessPolicy { policy, .. } => policy.to_string(),
+            };
+            assert_eq!(says, vector.get("says"), "{}", vector.file.display());
+            "valid"
+        }
+        Err(EndorsementError::Note(error)) => note_word::<()>(&Err(error.clone())),
+        Err(_) => "malformed",
+    };
+    vector.expect(&["valid", "malformed", "wrong-signature", "not-signed"], word, &result);
+}
+
+/// A whole ledger, as `cairn verify` sees it.
+fn volumes(vector: &Vector) {
+    let folder = tempfile::tempdir().unwrap();
+    for line in std::str::from_utf8(&vector.body).unwrap().lines() {
+        let (path, bytes) = line.split_once(' ').unwrap();
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, hex::decode(bytes).unwrap()).unwrap();
+    }
+    let report = cairn_verify::verify(folder.path(), &cairn_verify::Options { threads: 1, ..Default::default() });
+    let kinds: BTreeSet<&str> = report.faults.iter().map(|fault| fault.kind.as_str()).collect();
+    let word = match kinds.first() {
+        None => "valid",
+        Some(kind) => kind,
+    };
+    let words = ["valid", "checkpoint_signature", "key_endorsement", "volume_chain", "witnesses_endorsement"];
+    vector.expect(&words, word, &report.faults);
+    assert!(kinds.len() <= 1, "{}: {:?}", vector.file.display(), report.faults);
+}
+
 #[test]
 fn every_vector_does_as_it_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
@@ -291,6 +330,8 @@ fn every_vector_does_as_it_says() {
             "wal" => (wal, &["origin", "first", "records"]),
             "commitment" => (commitment, &["commitment", "name"]),
             "disclosure" => (disclosure, &["key", "commitment", "disclosure"]),
+            "endorsement" => (endorsement, &["key", "says"]),
+            "volumes" => (volumes, &["key"]),
             "blob" => (blob, &["key", "reference", "plain"]),
             other => panic!("folder {other} is not known"),
         };
@@ -299,5 +340,5 @@ fn every_vector_does_as_it_says() {
             count += 1;
         }
     }
-    assert_eq!(count, 160, "a vector was lost or added");
+    assert_eq!(count, 191, "a vector was lost or added");
 }

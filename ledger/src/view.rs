@@ -9,7 +9,6 @@
 //! from is not proven. A rotated key is believed where the root key of record 0 endorsed it.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_schemas::data::{LedgerKeyRotated, LedgerOpened};
@@ -23,6 +22,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dir::{DirError, LedgerDir};
 use crate::endorsement::Endorsement;
 use crate::index::{Index, IndexError, Query};
+use crate::location::Location;
 use crate::note::VerifierKey;
 use crate::proof::Proof;
 use crate::tile::{TILE_WIDTH, TileHashes, TileId, TileKind};
@@ -158,7 +158,7 @@ pub struct View {
 /// A volume under a checkpoint whose signature is not looked at yet.
 #[derive(Debug)]
 struct Held {
-    ledger: PathBuf,
+    ledger: Location,
     dir: LedgerDir,
     volume: u64,
     checkpoint: Checkpoint,
@@ -169,27 +169,30 @@ struct Held {
 
 type Bundle = Arc<Vec<Arc<[u8]>>>;
 
-/// The volumes that are in a ledger's directory, rising.
+/// The volumes that are in a ledger's directory and are not being dropped, rising.
 ///
 /// # Errors
 /// [`DirError::Absent`], [`DirError::NotALedger`], [`DirError::Read`].
-pub fn volumes(ledger: &Path) -> Result<Vec<u64>, DirError> {
+pub fn volumes(ledger: impl Into<Location>) -> Result<Vec<u64>, DirError> {
+    let ledger = ledger.into();
     let mut here = Vec::new();
-    let first = LedgerDir::open(ledger);
+    let first = ledger.volume(1);
     if first.is_ok() {
         here.push(1);
     }
-    if let Ok(entries) = std::fs::read_dir(ledger.join(volume::VOLUME_FOLDER)) {
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let numbers = names.filter_map(|name| volume::parse_number(&name)).filter(|number| *number >= 2);
+    let mut marked = Vec::new();
+    if let Ok(entries) = ledger.list(volume::VOLUME_FOLDER) {
+        let names: Vec<String> = entries.into_iter().map(|(name, _)| name).collect();
+        marked = volume::marked(names.iter().map(String::as_str));
+        let numbers = names.iter().filter_map(|name| volume::parse_number(name)).filter(|number| *number >= 2);
         // A volume that is only just being made has no checkpoint yet.
-        here.extend(numbers.filter(|number| LedgerDir::open(&ledger.join(volume::folder(*number))).is_ok()));
+        here.extend(numbers.filter(|number| ledger.volume(*number).is_ok()));
     }
     here.sort_unstable();
     if here.is_empty() {
         first?;
     }
-    Ok(here)
+    Ok(volume::without_dropped(here, &marked))
 }
 
 impl View {
@@ -198,7 +201,12 @@ impl View {
     ///
     /// # Errors
     /// Any [`ViewError`] but those about single records.
-    pub fn open(ledger: &Path, volume: Option<u64>, key: Option<&VerifierKey>) -> Result<View, ViewError> {
+    pub fn open(
+        ledger: impl Into<Location>,
+        volume: Option<u64>,
+        key: Option<&VerifierKey>,
+    ) -> Result<View, ViewError> {
+        let ledger = &ledger.into();
         let here = volumes(ledger)?;
         let volume = match volume {
             Some(volume) if here.contains(&volume) => volume,
@@ -208,7 +216,7 @@ impl View {
             }
             None => *here.last().expect("invariant: a ledger has a volume"),
         };
-        let dir = LedgerDir::open(&ledger.join(volume::folder(volume)))?;
+        let dir = ledger.volume(volume)?;
         let mut attempt = 1;
         loop {
             let view = View::at_newest(ledger, dir.clone(), volume, key);
@@ -220,7 +228,12 @@ impl View {
         }
     }
 
-    fn at_newest(ledger: &Path, dir: LedgerDir, volume: u64, given: Option<&VerifierKey>) -> Result<View, ViewError> {
+    fn at_newest(
+        ledger: &Location,
+        dir: LedgerDir,
+        volume: u64,
+        given: Option<&VerifierKey>,
+    ) -> Result<View, ViewError> {
         let bytes = dir.checkpoint_bytes()?;
         let file = volume::path(volume, crate::dir::CHECKPOINT_FILE);
         let refuse = |source| ViewError::Checkpoint { file: file.clone(), source };
@@ -229,7 +242,7 @@ impl View {
             Err(source) => return Err(refuse(source)),
         };
         let held = Held {
-            ledger: ledger.to_owned(),
+            ledger: ledger.clone(),
             dir,
             volume,
             checkpoint,
@@ -268,9 +281,9 @@ impl View {
         self.held.opened()
     }
 
-    /// The ledger's directory.
+    /// Where the ledger lies.
     #[must_use]
-    pub fn ledger(&self) -> &Path {
+    pub fn ledger(&self) -> &Location {
         &self.held.ledger
     }
 
@@ -400,8 +413,8 @@ impl Held {
     }
 
     fn index(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Index, ViewError> {
-        let folder = crate::index::folder(&self.ledger, self.volume)
-            .map_err(|source| DirError::Read { file: self.ledger.display().to_string(), source })?;
+        let folder = self.ledger.index_folder(self.volume);
+        let folder = folder.map_err(|source| DirError::Read { file: self.ledger.to_string(), source })?;
         Ok(Index::open(&folder, &self.dir, &self.checkpoint.origin, self.checkpoint.size, progress)?)
     }
 

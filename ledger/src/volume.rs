@@ -64,6 +64,33 @@ pub fn path(volume: u64, file: &str) -> String {
     if volume <= 1 { file.to_owned() } else { format!("{VOLUME_FOLDER}/{volume}/{file}") }
 }
 
+/// What a dropped volume's mark adds to its number.
+const DROPPED_SUFFIX: &str = ".dropped";
+
+/// The path below the ledger's root of the mark that says that a volume is being dropped. It is durable before anything of the volume is
+/// removed, and removed when nothing of it is left.
+#[must_use]
+pub fn dropped_mark(volume: u64) -> String {
+    format!("{VOLUME_FOLDER}/{volume}{DROPPED_SUFFIX}")
+}
+
+/// The volumes that are marked as being dropped, given the names in `volume/`; rising.
+pub fn marked<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<u64> {
+    let number = |name: &str| parse_number(name.strip_suffix(DROPPED_SUFFIX)?);
+    let mut marked: Vec<u64> = names.into_iter().filter_map(number).collect();
+    marked.sort_unstable();
+    marked
+}
+
+/// The volumes that count, given those of which there is anything, rising, and those that are marked as being dropped. The newest always
+/// counts: it is never dropped, so a mark of it is none.
+#[must_use]
+pub fn without_dropped(mut volumes: Vec<u64>, marked: &[u64]) -> Vec<u64> {
+    let newest = volumes.last().copied();
+    volumes.retain(|volume| Some(*volume) == newest || !marked.contains(volume));
+    volumes
+}
+
 /// A volume's number in its one spelling: decimal, from 1, no leading zeros.
 #[must_use]
 pub fn parse_number(text: &str) -> Option<u64> {
@@ -82,6 +109,10 @@ mod tests {
         }
         assert_eq!((path(1, "checkpoint"), path(2, "checkpoint")), ("checkpoint".into(), "volume/2/checkpoint".into()));
         assert_eq!((folder(1), folder(3)), (String::new(), "volume/3".into()));
+        assert_eq!(dropped_mark(1), "volume/1.dropped");
+        assert_eq!(marked(["12.dropped", "2", "1.dropped", "01.dropped", ".dropped", "x.dropped", "3.drop"]), [1, 12]);
+        assert_eq!(without_dropped(vec![1, 2, 3], &[1, 3]), [2, 3]);
+        assert_eq!(without_dropped(vec![3], &[1, 3]), [3]);
         assert_eq!(Place::start_of(2).plus(7).to_string(), "2/7");
     }
 }

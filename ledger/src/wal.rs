@@ -8,9 +8,13 @@
 //! A group is all or nothing. A crash while it is written leaves some of its sectors: the group is *torn*, was never acknowledged, and
 //! is cut off. What looks torn but is followed by a frame of a later group was acknowledged and is damaged; then nothing is
 //! cut off, and opening fails. Nothing here knows what a record is.
+//!
+//! After a crash the log goes on in a new segment, which begins with the last whole group ([`Replay::go_on`]). A segment ends where the
+//! next one begins: what stands behind that place in the older one, whole or torn, was never acknowledged there.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_schemas::digest::Digest;
@@ -110,6 +114,9 @@ struct Shelf {
 
 #[derive(Default)]
 struct Held {
+    /// Segments of the process before, oldest first, with the first index behind each. They are removed and never written again: what its
+    /// last sync made of them nobody knows.
+    left: VecDeque<(String, u64)>,
     /// Full segments, oldest first, with the first index behind each.
     closed: VecDeque<(String, u64)>,
     /// A segment to go on with, under a temporary name.
@@ -223,13 +230,16 @@ impl Shelf {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a segment ready where one will be needed soon.
+    /// Makes a segment ready where one will be needed soon, and removes those of the process before that are covered.
     fn prepare(&self, covered: u64) {
+        // Should it not be possible, whoever needs a segment tries again, and says why not.
+        if self.remove_left(covered).is_err() {
+            return;
+        }
         let wanted = {
             let held = self.held();
             held.wanted && held.ready.is_none()
         };
-        // Should it not be possible, whoever needs the segment tries again, and says why not.
         if wanted && let Ok(blank) = self.blank(covered) {
             let mut held = self.held();
             held.wanted = false;
@@ -237,8 +247,24 @@ impl Shelf {
         }
     }
 
+    /// Removes segments of the process before whose records are all covered. As for [`clear`], a crash may bring any of them back: the
+    /// one that holds the first record which is not covered is still there, and those before it are not read.
+    fn remove_left(&self, covered: u64) -> Result<(), WalError> {
+        loop {
+            let path = match self.held().left.front() {
+                Some((path, end)) if *end <= covered => path.clone(),
+                _ => return Ok(()),
+            };
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail("remove", &path)(error)),
+                _ => drop(self.held().left.pop_front()),
+            }
+        }
+    }
+
     /// A segment without a header: one whose records are all covered, or a new one. Surplus ones are removed.
     fn blank(&self, covered: u64) -> Result<Blank, WalError> {
+        self.remove_left(covered)?;
         let (old, surplus, temporary) = {
             let mut held = self.held();
             let mut surplus = Vec::new();
@@ -375,12 +401,38 @@ fn decode_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     (frame_crc(frame) == number(4)).then(|| Frame { index, position, count, record: &frame[FRAME_HEADER_LEN..] })
 }
 
-/// What a ledger's log holds after the tiles: found by [`find_segments`], read one segment at a time.
+/// A record of a log, in the bytes that it was read with.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    segment: Arc<Vec<u8>>,
+    at: Range<usize>,
+}
+
+impl Found {
+    pub(crate) fn new(segment: Arc<Vec<u8>>, at: Range<usize>) -> Found {
+        Found { segment, at }
+    }
+}
+
+impl Deref for Found {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.segment[self.at.clone()]
+    }
+}
+
+/// What a ledger's log holds after the tiles: read one segment at a time. Reading changes nothing.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    /// Those that are not read yet, with their first indexes.
     segments: VecDeque<(u64, String)>,
+    /// Those before them.
+    passed: Vec<(u64, String)>,
     origin: Digest,
     next: u64,
+    /// The log's last group and its first index, once that was read.
+    last_group: Option<(u64, Vec<Found>)>,
 }
 
 impl Replay {
@@ -395,50 +447,93 @@ impl Replay {
             .collect();
         segments.sort_unstable();
         let covered = segments.iter().filter(|(first, _)| *first <= next.0).count().saturating_sub(1);
-        let segments = segments.split_off(covered).into();
-        Ok(Replay { segments, origin, next: next.0 })
+        let unread = segments.split_off(covered).into();
+        Ok(Replay { segments: unread, passed: segments, origin, next: next.0, last_group: None })
     }
 
-    /// The next segment's records from `next` on, in order. Empty segments give an empty list; `None` at the end of the log.
-    pub(crate) fn segment(&mut self, disk: &dyn Disk) -> Result<Option<Vec<Vec<u8>>>, WalError> {
+    /// The next segment's records from `next` on, in order; `None` at the end of the log.
+    pub(crate) fn segment(&mut self, disk: &dyn Disk) -> Result<Option<Vec<Found>>, WalError> {
         let Some((first, path)) = self.segments.pop_front() else { return Ok(None) };
+        self.passed.push((first, path.clone()));
         if first > self.next {
             return Err(WalError::Missing { expected: RecordIndex(self.next), found: RecordIndex(first) });
         }
-        let bytes = disk.read(&path).map_err(fail("read", &path))?;
+        let following = self.segments.front().map(|(following, _)| *following);
+        let bytes = Arc::new(disk.read(&path).map_err(fail("read", &path))?);
         check_header(&path, &bytes, &self.origin, first)?;
+        let found = |offset: usize, record: &[u8]| {
+            let at = offset + FRAME_HEADER_LEN;
+            Found::new(bytes.clone(), at..at + record.len())
+        };
         let mut records = Vec::new();
         let (mut offset, mut expected) = (HEADER_LEN, first);
-        let mut last_group = 0..HEADER_LEN;
-        while let Some((group, end)) = read_group(&bytes, offset, expected) {
-            // With the first group goes the header.
-            last_group = if offset == HEADER_LEN { 0..end } else { offset..end };
+        let mut last_group = None;
+        while following != Some(expected)
+            && let Some((group, end)) = read_group(&bytes, offset, expected)
+        {
+            last_group = Some((expected, offset));
             for record in group {
                 if expected >= self.next {
-                    records.push(record.to_vec());
+                    records.push(found(offset, record));
                 }
                 expected += 1;
+                offset += FRAME_HEADER_LEN + record.len();
             }
-            offset = end;
+            assert_eq!(offset, end, "invariant: a group is its frames");
         }
-        let goes_on = self.segments.front().is_some_and(|(following, _)| *following > expected);
-        if goes_on || has_later_group(&bytes[offset.min(bytes.len())..], expected) {
+        // A segment has its name only when its first group is durable: without that it was never torn. And where another segment follows,
+        // it begins where this one ends. Whatever stands behind that place here was cut off when the log went on there.
+        let whole = match following {
+            _ if last_group.is_none() => false,
+            Some(following) => following == expected,
+            None => !has_later_group(&bytes[offset.min(bytes.len())..], expected),
+        };
+        if !whole {
             return Err(WalError::Damaged { path, offset: offset as u64, index: RecordIndex(expected) });
         }
         self.next = self.next.max(expected);
-        // A process that ended between the write and the sync of the last group, or whose sync failed, left it in the kernel's memory and
-        // perhaps nowhere else. Were tiles made of it and the power went then, its indexes would be given away a second time. It is
-        // written again, not only synced again: after a sync that failed the kernel counts the lost pages as clean.
-        if self.segments.is_empty() && !records.is_empty() {
-            (|| {
-                let mut file = disk.open(&path)?;
-                file.write_at(last_group.start as u64, &bytes[last_group])?;
-                file.sync()?;
-                disk.sync_folder(WAL_FOLDER)
-            })()
-            .map_err(fail("write again", &path))?;
+        if following.is_none()
+            && let Some((first, mut offset)) = last_group
+            && let Some((group, _)) = read_group(&bytes, offset, first)
+        {
+            let found = group.into_iter().map(|record| {
+                let found = found(offset, record);
+                offset += FRAME_HEADER_LEN + record.len();
+                found
+            });
+            self.last_group = Some((first, found.collect()));
         }
         Ok(Some(records))
+    }
+
+    /// Goes on with the log that was read to its end: in a new segment, with a copy of the last group at its beginning. The segments that
+    /// were read stay until they are covered. When this returns, all that was read survives any crash.
+    ///
+    /// Why that group and no other: a process that ended between the write and the sync of a group, or whose sync failed, left it in the
+    /// kernel's memory and perhaps nowhere else; it can be read, and were anything built upon it and the power went then, its indexes would
+    /// be given away a second time. Syncing it again proves nothing, since after a sync that failed the kernel counts the lost pages as
+    /// clean; and a file whose length may be lost with them is not one to go on with. Every group before it was durable before
+    /// the next one was written, and so were the header and the name of its segment. The copy is written, synced and named as
+    /// every segment's first group is, which makes the folder's names durable as well.
+    ///
+    /// A crash in here leaves the log as it was, or with the copy: then the older segment is read up to where that begins. Where the last
+    /// group is the first of its segment, the copy takes that one's name and place.
+    pub(crate) fn go_on(self, disk: Arc<dyn Disk>, segment_len: u64) -> Result<Wal, WalError> {
+        let Replay { segments, passed, origin, next, last_group } = self;
+        assert!(segments.is_empty(), "invariant: the log was read to its end");
+        for name in list(&*disk)?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
+            let path = format!("{WAL_FOLDER}/{name}");
+            disk.remove(&path).map_err(fail("remove", &path))?;
+        }
+        let (first, group) = last_group.unwrap_or((next, Vec::new()));
+        let mut wal = Wal::start(disk, origin, segment_len, RecordIndex(first))?;
+        let ends = passed.iter().skip(1).map(|(following, _)| *following).chain([first]);
+        let left = passed.iter().zip(ends).filter(|((begins, _), _)| *begins != first);
+        wal.shelf.held().left = left.map(|((_, path), end)| (path.clone(), end)).collect();
+        if !group.is_empty() {
+            wal.append(RecordIndex(first), group.iter().map(Deref::deref))?;
+        }
+        Ok(wal)
     }
 }
 

@@ -22,8 +22,8 @@ pub mod request;
 #[cfg(feature = "witness-server")]
 pub mod server;
 pub mod store;
-#[cfg(all(feature = "witness-client", feature = "s3"))]
-mod tls;
+#[cfg(feature = "witness-client")]
+pub mod tls;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -255,5 +255,7 @@ fn own_lines(note: &Note, keys: &[VerifierKey]) -> String {
     known.map(|line| crate::note::line(&line.name, line.id, &line.signature)).collect()
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

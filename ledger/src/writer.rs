@@ -39,6 +39,8 @@ mod change;
 mod commit;
 mod cosigned;
 mod open;
+mod parallel;
+mod release_files;
 mod restore;
 mod state;
 mod submission;
@@ -72,6 +74,9 @@ pub const APPEND_RECORDS_MAX: usize = cairn_schemas::wire::APPEND_RECORDS_MAX;
 pub const QUEUE_BYTES_MAX: u64 = 32 << 20;
 /// Durable records that wait to be published, in bytes; beyond that no group is committed until some are.
 pub const LAG_BYTES_MAX: usize = 128 << 20;
+/// Records that a ledger's log may hold unpublished when it is opened, in bytes, beside [`LAG_BYTES_MAX`]; what is beyond that is published
+/// before the ledger takes appends, so that a process that ends again and again does not fill the memory of the next.
+pub const BACKLOG_BYTES_MAX: usize = 2 << 30;
 /// Published records that stay in memory for subscribers, in bytes.
 pub const TAIL_BYTES_MAX: usize = 16 << 20;
 /// Under load a checkpoint is published this often, unless somebody waits for one.
@@ -266,8 +271,9 @@ impl Ledger {
         Ledger::run(open::create(disk, opened, signer, clock, Options::default())?)
     }
 
-    /// Opens a ledger's newest volume, and repairs what a crash left: every record that was acknowledged is there, and published, when
-    /// this returns. Where the crash came while a next volume was made, that is made.
+    /// Opens a ledger's newest volume, and repairs what a crash left: every record that was acknowledged is there when this returns.
+    /// What was not published yet is published from then on, before what is appended; [`Ledger::wait_published`] waits for it. Where the
+    /// crash came while a next volume was made, that is made.
     ///
     /// # Errors
     /// [`OpenError::NoLedger`], [`OpenError::Locked`], [`OpenError::Frozen`]; where acknowledged records are damaged or missing, or none of

@@ -188,7 +188,7 @@ fn files_beside_a_ledger_and_its_folder_are_synced_in_order() {
     let folder = scratch();
     let dir = folder.path().canonicalize().unwrap();
     let trace = dir.join("trace");
-    let calls = "trace=mkdir,write,fsync,rename";
+    let calls = "trace=mkdir,pwrite64,fsync,fdatasync,rename";
     let arguments = ["-yy", "-e", calls, "-o", trace.to_str().unwrap()].map(str::to_owned);
     traced(TEST, &dir, &arguments, "without a fault");
     let trace = std::fs::read_to_string(&trace).unwrap();
@@ -200,8 +200,8 @@ fn files_beside_a_ledger_and_its_folder_are_synced_in_order() {
         ("fsync", ">"),
         ("mkdir", "/a/keys\""),
         ("fsync", "/a>"),
-        ("write", "/a/keys/one.tmp>"),
-        ("fsync", "/a/keys/one.tmp>"),
+        ("pwrite64", "/a/keys/one.tmp>"),
+        ("fdatasync", "/a/keys/one.tmp>"),
         ("rename", "/a/keys/one.tmp\""),
         ("fsync", "/a/keys>"),
         ("rename", "/a/keys/one\""),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::tile::TileId;
 use cairn_ledger::volume::parse_origin;
+use cairn_ledger::witness::tls::Authorities;
 use cairn_release::Trust;
 use cairn_release::check::TrustError;
 use cairn_schemas::data::NodeCapabilities;
@@ -53,6 +54,8 @@ pub struct AgentConfig {
     pub folder: PathBuf,
     /// The control plane, such as `http://127.0.0.1:8700`.
     pub url: String,
+    /// By whom the control plane's and the witnesses' certificates may be, beside the machine's authorities.
+    pub authorities: Authorities,
     /// What this node can do; recorded at each start.
     pub capabilities: NodeCapabilities,
     /// How large its spool may grow.
@@ -115,7 +118,8 @@ impl Agent {
     /// # Errors
     /// The node's folder cannot be used.
     pub fn start(identity: Identity, config: AgentConfig) -> Result<Agent, AgentError> {
-        let AgentConfig { folder, url, capabilities, limits, poll_wait, compare_interval, clock, random } = config;
+        let AgentConfig { folder, url, authorities, capabilities, limits, poll_wait, compare_interval, clock, random } =
+            config;
         let pins = identity.pins();
         let trust = Trust::from_pins(pins)?;
         let origin = trust.ledger_key.name().to_owned();
@@ -148,7 +152,7 @@ impl Agent {
         releases.start()?;
 
         let stop = Stop::default();
-        let client = identity.client(&url);
+        let client = identity.client(&url, &authorities);
         let (end, ended) = channel();
         let uplink = Uplink::new(client.clone(), spool.clone());
         spawn("cairn-uplink", &end, {

@@ -1,12 +1,13 @@
 //! The node's side of the wire: one request, one typed answer.
 //!
-//! Plain HTTP for now: `cairn up` listens on loopback only. Nothing that comes back is trusted here; bodies are bounded, and
-//! whoever asked checks what they say. Calls block; they run on the node's own threads.
+//! HTTP or HTTPS, as the URL says; `cairn up` itself is plain HTTP on loopback only. Nothing that comes back is trusted here; bodies are
+//! bounded, and whoever asked checks what they say. Calls block; they run on the node's own threads.
 
 use std::io::Read as _;
 use std::time::Duration;
 
 use cairn_ledger::tile::{TileId, decode_hashes};
+use cairn_ledger::witness::tls::{Authorities, explain};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{ReleaseRef, Serial, StreamId};
 use cairn_schemas::wire::{AppendAnswer, Desired, JoinRequest, JoinResponse, StreamPosition, WireError};
@@ -30,11 +31,11 @@ pub const ANSWER_LEN_MAX: u64 = 256 * 1024;
 #[non_exhaustive]
 pub enum ClientError {
     /// Nobody answered, or the connection broke.
-    #[error("no answer from {url}: {source}")]
+    #[error("no answer from {url}: {}", explain(.url, .source))]
     Unreachable {
         /// What was asked for.
         url: String,
-        /// The transport's word.
+        /// The transport's word; the text has it in ours.
         source: Box<ureq::Error>,
     },
     /// The control plane said no.
@@ -96,12 +97,19 @@ impl Client {
     /// A client of the control plane at `base`, such as `http://127.0.0.1:8700`.
     #[must_use]
     pub fn new(base: &str) -> Client {
+        Client::trusting(base, &Authorities::default())
+    }
+
+    /// [`Client::new`] that takes certificates of `https://` by `authorities` beside those of the machine's.
+    #[must_use]
+    pub fn trusting(base: &str, authorities: &Authorities) -> Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(CALL_TIMEOUT))
+            .tls_config(authorities.tls_config())
             .user_agent(concat!("cairn-node/", env!("CARGO_PKG_VERSION")))
             .build();
         Client { agent: config.new_agent(), base: base.trim_end_matches('/').to_owned(), credential: None }

@@ -13,6 +13,8 @@ use axum::routing::{get, post};
 use cairn_ledger::checkpoint::Checkpoint;
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::proof::Proof;
+use cairn_ledger::tile::{TileId, TileKind};
+use cairn_ledger::tree::Frontier;
 use cairn_release::ReleaseFiles;
 use cairn_release::bundle;
 use cairn_release::content::{Content, FileEntry, pack};
@@ -38,6 +40,11 @@ pub(crate) const EXPIRES: Timestamp = Timestamp::from_nanos(1_800_000_000_000_00
 
 const NAME: &str = "example.com/cairn";
 const CREDENTIAL: &str = "a credential";
+
+/// The ledger's key in the fixture's fleet.
+pub(crate) fn ledger() -> NoteSigner {
+    note_signer(1)
+}
 
 fn note_signer(seed: u8) -> NoteSigner {
     NoteSigner::new(&format!("{NAME}/1"), SigningKey::from_bytes(&[seed; 32])).unwrap()
@@ -184,6 +191,49 @@ pub(crate) fn reference(serial: u64, files: &ReleaseFiles) -> ReleaseRef {
     ReleaseRef { serial: Serial(serial), digest: Digest::sha256(&files.content_tar) }
 }
 
+/// A history of a log: leaves, and what follows from them. Two with as many `shared` leaves are one up to there.
+#[derive(Clone)]
+pub(crate) struct History(Vec<Digest>);
+
+impl History {
+    pub(crate) fn new(name: &str, shared: usize, size: usize) -> History {
+        let leaf = |index: usize| {
+            let text = if index < shared { format!("shared {index}") } else { format!("{name} {index}") };
+            Digest::leaf(text.as_bytes())
+        };
+        History((0..size).map(leaf).collect())
+    }
+
+    /// The checkpoint of its first records.
+    pub(crate) fn signed(&self, size: usize, signer: &NoteSigner) -> Vec<u8> {
+        let mut frontier = Frontier::new();
+        self.0[..size].iter().for_each(|leaf| frontier.push(*leaf));
+        let origin = signer.verifier().name().to_owned();
+        Checkpoint { origin, size: TreeSize(size as u64), root: frontier.root() }.sign(signer).unwrap()
+    }
+
+    pub(crate) fn tile(&self, tile: TileId) -> Result<Vec<Digest>, String> {
+        let TileKind::Hashes(level) = tile.kind() else { return Err("no entries here".into()) };
+        let span = 256_usize.pow(u32::from(level));
+        let first = tile.index() as usize * 256;
+        (first..first + usize::from(tile.width()))
+            .map(|item| {
+                let hashes = self.0.get(item * span..(item + 1) * span).ok_or("beyond the tree")?.to_vec();
+                Ok(fold(&hashes))
+            })
+            .collect()
+    }
+}
+
+/// The root of a whole number of leaves that is a power of two.
+fn fold(hashes: &[Digest]) -> Digest {
+    let mut hashes = hashes.to_vec();
+    while hashes.len() > 1 {
+        hashes = hashes.chunks_exact(2).map(|pair| Digest::node(&pair[0], &pair[1])).collect();
+    }
+    hashes[0]
+}
+
 /// A control plane in this process, on a port of its own.
 pub(crate) struct Plane {
     shared: Arc<Shared>,
@@ -204,6 +254,10 @@ struct Inner {
     joined: BTreeMap<String, String>,
     fetched: usize,
     checkpoint: Option<Vec<u8>>,
+    /// Whose tiles are served.
+    history: Option<History>,
+    /// The witness policy that nodes pin when they join.
+    witnesses: Option<String>,
     down: bool,
     /// Answers that are lost after their effect.
     lose_answers: usize,
@@ -218,6 +272,7 @@ impl Plane {
             .route("/v1/nodes/desired", get(desired))
             .route("/v1/nodes/streams/{id}", get(position).post(append))
             .route("/ledger/checkpoint", get(checkpoint))
+            .route("/ledger/tile/{*path}", get(tile))
             .route("/ledger/releases/{serial}/{file}", get(release_file))
             .with_state(Arc::clone(&shared));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -279,6 +334,25 @@ impl Plane {
         self.inner().checkpoint = Some(checkpoint.sign(&note_signer(1)).unwrap());
     }
 
+    /// Shows the first records of this history, and its tiles.
+    pub(crate) fn show_history(&self, history: &History, size: usize) {
+        let mut inner = self.inner();
+        inner.checkpoint = Some(history.signed(size, &ledger()));
+        inner.history = Some(history.clone());
+    }
+
+    /// Shows no tiles any more.
+    pub(crate) fn hide_tiles(&self) {
+        self.inner().history = None;
+    }
+
+    /// Nodes that join from now on pin this policy. Gives the token that they join with.
+    pub(crate) fn demand_witnesses(&self, policy: &str) -> JoinToken {
+        self.inner().witnesses = Some(policy.to_owned());
+        let pins = Pins { witnesses: Some(policy.to_owned()), ..pins() };
+        JoinToken { pins: pins.digest(), ..join_token() }
+    }
+
     /// The records of a stream, as the ledger took them.
     pub(crate) fn records(&self, stream: &StreamId) -> Vec<Record> {
         let inner = self.inner();
@@ -333,7 +407,8 @@ pub(crate) fn join_token() -> JoinToken {
 
 async fn join(State(shared): State<Arc<Shared>>, axum::Json(request): axum::Json<JoinRequest>) -> Answer {
     let mut inner = shared.inner.lock().unwrap();
-    if request.token.parse().ok() != Some(join_token()) {
+    let shown = request.token.parse().ok().map(|token: JoinToken| token.secret);
+    if shown != Some(join_token().secret) {
         return refuse(StatusCode::FORBIDDEN, "this join token is not known here");
     }
     let known = inner.joined.entry(request.token).or_insert_with(|| request.key.clone());
@@ -344,7 +419,7 @@ async fn join(State(shared): State<Arc<Shared>>, axum::Json(request): axum::Json
         inner.lose_answers -= 1;
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the answer is lost");
     }
-    let mut pins = pins();
+    let mut pins = Pins { witnesses: inner.witnesses.clone(), ..pins() };
     if inner.other_pins {
         pins.ledger_name.push('x');
     }
@@ -417,6 +492,15 @@ async fn checkpoint(State(shared): State<Arc<Shared>>) -> Answer {
     match shared.inner.lock().unwrap().checkpoint.clone() {
         Some(bytes) => Ok(bytes.into_response()),
         None => refuse(StatusCode::NOT_FOUND, "no checkpoint"),
+    }
+}
+
+async fn tile(State(shared): State<Arc<Shared>>, Path(path): Path<String>) -> Answer {
+    let inner = shared.inner.lock().unwrap();
+    let tile = format!("tile/{path}").parse::<TileId>().ok();
+    match tile.and_then(|tile| inner.history.as_ref()?.tile(tile).ok()) {
+        Some(hashes) => Ok(hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>().into_response()),
+        None => refuse(StatusCode::NOT_FOUND, "no such tile"),
     }
 }
 

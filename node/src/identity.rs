@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cairn_ledger::witness::tls::Authorities;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::NodeId;
 use cairn_schemas::token::TokenKey;
@@ -176,10 +177,10 @@ impl Identity {
         &self.key
     }
 
-    /// A client that shows this node's credential.
+    /// A client that shows this node's credential, and takes certificates by these authorities beside the machine's.
     #[must_use]
-    pub fn client(&self, url: &str) -> Client {
-        Client::new(url).with_credential(&self.credential)
+    pub fn client(&self, url: &str, authorities: &Authorities) -> Client {
+        Client::trusting(url, authorities).with_credential(&self.credential)
     }
 
     fn assemble(file: IdentityFile, key: SigningKey) -> Result<Identity, IdentityError> {

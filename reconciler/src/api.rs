@@ -7,7 +7,6 @@ mod answer;
 mod files;
 mod nodes;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -39,7 +38,6 @@ pub struct Api {
     pub(crate) live: Arc<Live>,
     pub(crate) configs: Arc<ConfigCache>,
     pub(crate) ledger: Ledger,
-    pub(crate) ledger_folder: PathBuf,
     pub(crate) ledger_name: String,
     pub(crate) control: Arc<Control>,
     pub(crate) joins: Arc<Joins>,

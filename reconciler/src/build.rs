@@ -25,12 +25,11 @@ use cairn_ledger::volume::Place;
 use cairn_ledger::writer::{Ledger, ReadError};
 use cairn_policy::{Policy, TestReport};
 use cairn_release::content;
-use cairn_release::files::PROOF_FILE;
 use cairn_release::gitobj::Commit;
 use cairn_release::key::ReleaseSigner;
 use cairn_release::signers::{Signature, SignatureError, SignerPolicy};
 use cairn_release::statement::StatementError;
-use cairn_release::store::{FoundError, Recorded as RecordedRelease, ReleaseStore, Resume, StoreError, resume};
+use cairn_release::store::{FoundError, Recorded as RecordedRelease, Resume, StoreError, resume};
 use cairn_schemas::config::PolicyConfig;
 use cairn_schemas::data::{GitRefused, RejectedAt};
 use cairn_schemas::digest::Digest;
@@ -42,6 +41,7 @@ use cairn_schemas::token::TokenKey;
 use crate::control::{Control, ControlError};
 use crate::live::Live;
 use crate::offer::Configs;
+use crate::releases::Releases;
 use crate::repo::{History, Mirror, RepoError, Snapshot};
 use crate::state::short;
 use crate::step::one_line;
@@ -78,6 +78,16 @@ pub enum BuildError {
     /// The files of a release could not be read.
     #[error(transparent)]
     Found(#[from] FoundError),
+    /// A file of a release in the ledger's bucket could not be written or read, or is another.
+    #[error("cannot {action} {path} in the ledger: {source}")]
+    ReleaseFile {
+        /// What was tried.
+        action: &'static str,
+        /// The path below the ledger's root.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The ledger could not be read.
     #[error("the ledger cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -138,7 +148,7 @@ pub struct Builder {
     pub(crate) mirror: Mirror,
     /// The mirror's folder, and what it mirrors: it is derived, and made anew where it is damaged.
     pub(crate) mirror_folder: PathBuf,
-    pub(crate) store: ReleaseStore,
+    pub(crate) store: Releases,
     pub(crate) signer: ReleaseSigner,
     pub(crate) signers: SignerPolicy,
     pub(crate) token_key: TokenKey,
@@ -186,9 +196,10 @@ impl Builder {
             };
             state.releases().iter().map(release).collect()
         };
+        let proven = self.store.proven()?;
         for (serial, release) in &recorded {
             // The proof is written last: where it is, everything before it is. Nodes check the bytes anyway.
-            if self.store.folder(*serial).join(PROOF_FILE).is_file() {
+            if proven.contains(serial) {
                 self.proven.add(*serial);
             } else {
                 self.resume_recorded(*serial, release)?;

@@ -4,7 +4,7 @@
 //! that digest. Read once each, and kept for the newest few.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_release::content::{self, ContentError};
@@ -15,6 +15,7 @@ use cairn_schemas::ids::ReleaseRef;
 
 use crate::durable::DiskError;
 use crate::offer::Configs;
+use crate::releases::Releases;
 use crate::step::one_line;
 
 /// How many are kept.
@@ -57,10 +58,10 @@ pub enum ConfigError {
     },
 }
 
-/// The configurations of the releases below one folder.
+/// The configurations of a ledger's releases.
 #[derive(Debug)]
 pub struct ConfigCache {
-    releases: PathBuf,
+    releases: Releases,
     kept: Mutex<Kept>,
 }
 
@@ -72,15 +73,15 @@ struct Kept {
 }
 
 impl ConfigCache {
-    /// Of the releases in the ledger's folder `releases/`.
+    /// Of these releases.
     #[must_use]
-    pub fn new(releases: &Path) -> ConfigCache {
-        ConfigCache { releases: releases.to_owned(), kept: Mutex::default() }
+    pub fn new(releases: Releases) -> ConfigCache {
+        ConfigCache { releases, kept: Mutex::default() }
     }
 
     fn read(&self, release: ReleaseRef) -> Result<PolicyConfig, ConfigError> {
-        let path = self.releases.join(release.serial.to_string()).join(CONTENT_FILE);
-        let bytes = std::fs::read(&path).map_err(DiskError::of("read", &path))?;
+        let path = self.releases.shown(release.serial, CONTENT_FILE);
+        let bytes = self.releases.read(release.serial, CONTENT_FILE).map_err(DiskError::of("read", &path))?;
         let actual = Digest::sha256(&bytes);
         if actual != release.digest {
             return Err(ConfigError::Digest { path, expected: release.digest, actual });
@@ -121,6 +122,8 @@ impl Configs for ConfigCache {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use cairn_release::content::{Content, FileEntry, pack};
     use cairn_schemas::ids::Serial;
 
@@ -139,7 +142,7 @@ mod tests {
     fn a_release_has_the_rings_of_its_own_content() {
         let folder = tempfile::tempdir().unwrap();
         let release = write(folder.path(), 1, "version: 1\nrings:\n  - name: canary\n    soak: 1s\n");
-        let cache = ConfigCache::new(folder.path());
+        let cache = ConfigCache::new(Releases::folder(folder.path()));
         assert_eq!(cache.config(release).unwrap().rings[0].name.as_str(), "canary");
         assert!(cache.config(ReleaseRef { serial: Serial(2), ..release }).is_none(), "no such file");
         assert!(cache.config(ReleaseRef { digest: Digest::ZERO, ..release }).is_none(), "another file");
@@ -147,7 +150,7 @@ mod tests {
         assert!(cache.config(broken).is_none());
         let away = folder.path().join("away");
         std::fs::rename(folder.path().join("1"), &away).unwrap();
-        let fresh = ConfigCache::new(folder.path());
+        let fresh = ConfigCache::new(Releases::folder(folder.path()));
         assert!(fresh.config(release).is_none());
         std::fs::rename(&away, folder.path().join("1")).unwrap();
         assert!(fresh.config(release).is_some(), "what could not be read is tried again");
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn only_so_many_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = ConfigCache::new(folder.path());
+        let cache = ConfigCache::new(Releases::folder(folder.path()));
         for serial in 0..=KEPT_MAX as u64 {
             let release = write(folder.path(), serial, "version: 1\nrings: []\n");
             assert!(cache.config(release).is_some());

@@ -17,6 +17,7 @@ pub mod offer;
 pub mod pages;
 pub mod plane;
 pub mod random;
+pub mod releases;
 pub mod repo;
 pub mod rollout;
 pub mod setup;

@@ -25,10 +25,10 @@ use cairn_ledger::policy::{Policy, PolicyError};
 use cairn_ledger::volume::Place;
 use cairn_ledger::witness::Cosigner;
 use cairn_ledger::witness::cosigning::{Cosigning, INTERVAL, WitnessStatus};
-use cairn_ledger::witness::http::HttpTransport;
-use cairn_ledger::writer::{Ledger, ReadError};
+use cairn_ledger::witness::http::{CALL_TIMEOUT, HttpTransport};
+use cairn_ledger::witness::tls::Authorities;
+use cairn_ledger::writer::{Address, Ledger, ReadError};
 use cairn_release::signers::{SignerPolicy, SignersError};
-use cairn_release::store::ReleaseStore;
 use cairn_schemas::fleet::Fleet;
 use cairn_schemas::ids::ReleaseRef;
 use cairn_schemas::time::{Clock, Timestamp};
@@ -39,6 +39,7 @@ use crate::build::{BuildError, Builder, Memory, Proven, open_mirror};
 use crate::configs::ConfigCache;
 use crate::control::Control;
 use crate::live::Live;
+use crate::releases::Releases;
 use crate::repo::RepoError;
 use crate::setup::{Prepared, policy_source};
 use crate::signal::Signal;
@@ -148,17 +149,20 @@ impl ControlPlane {
     /// # Errors
     /// Any [`StartError`].
     pub fn start(prepared: Prepared, clock: Arc<dyn Clock>, steps: Steps) -> Result<ControlPlane, StartError> {
-        let Prepared { dir, fleet, keys, ledger, control, joins } = prepared;
-        let (ledger_folder, policies) = (dir.join("ledger"), dir.join("policies"));
+        let Prepared { dir, address, fleet, keys, authorities, ledger, control, joins } = prepared;
+        let policies = dir.join("policies");
         let state = rebuild(&ledger, State::new(fleet.control_node.clone()), clock.now())?;
         let follow_from = state.end();
         let promoted = state.last_promoted();
-        let releases = ledger_folder.join("releases");
+        let releases = match &address {
+            Address::Dir(ledger) => Releases::folder(&ledger.join("releases")),
+            _ => Releases::bucket(ledger.clone()),
+        };
         let shared = Arc::new(Shared {
             live: Arc::new(Live::new(state)),
             ledger,
             control: Arc::new(control),
-            configs: Arc::new(ConfigCache::new(&releases)),
+            configs: Arc::new(ConfigCache::new(releases.clone())),
             proven: Arc::default(),
             clock,
             fleet,
@@ -178,7 +182,7 @@ impl ControlPlane {
         let mut builder = Builder {
             mirror: open_mirror(&mirror_folder, policy_source(&policies))?,
             mirror_folder,
-            store: ReleaseStore::new(&releases),
+            store: releases,
             signer: keys.release,
             signers: SignerPolicy::from_config(&shared.fleet.signers)?,
             token_key: keys.token,
@@ -195,7 +199,6 @@ impl ControlPlane {
             live: Arc::clone(&shared.live),
             configs: Arc::clone(&shared.configs),
             ledger: shared.ledger.clone(),
-            ledger_folder,
             ledger_name: shared.fleet.name.clone(),
             control: Arc::clone(&shared.control),
             joins: Arc::new(joins),
@@ -207,7 +210,7 @@ impl ControlPlane {
             joining: Mutex::default(),
             appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_AT_ONCE_MAX)),
         });
-        let cosigning = cosign(&shared)?;
+        let cosigning = cosign(&shared, &authorities)?;
         let mut plane = ControlPlane { shared, api, cosigning, workers: Vec::new(), follower: None };
         plane.follower = Some(plane.thread("follower", move |shared| follow(&shared, follow_from))?);
         for worker in [
@@ -315,11 +318,12 @@ impl ControlPlane {
 }
 
 /// Asks the witnesses of the policy in force, where there is one.
-fn cosign(shared: &Shared) -> Result<Option<Cosigning>, StartError> {
+fn cosign(shared: &Shared, authorities: &Authorities) -> Result<Option<Cosigning>, StartError> {
     let Some(policy) = &shared.fleet.witnesses else { return Ok(None) };
     let cosigner = Cosigner::new(Policy::parse(policy.as_bytes())?);
     let (log, clock) = (Box::new(shared.ledger.clone()), Arc::clone(&shared.clock));
-    Ok(Some(Cosigning::start(log, cosigner, Arc::new(HttpTransport::default()), clock, INTERVAL)?))
+    let transport = Arc::new(HttpTransport::trusting(authorities, CALL_TIMEOUT));
+    Ok(Some(Cosigning::start(log, cosigner, transport, clock, INTERVAL)?))
 }
 
 impl Drop for ControlPlane {

@@ -18,7 +18,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cairn_ledger::keys::KeyFolder;
 use cairn_ledger::note::{NoteSigner, VerifierKey};
-use cairn_ledger::writer::{Ledger, OpenError};
+use cairn_ledger::witness::tls::Authorities;
+use cairn_ledger::writer::{Address, Ledger, OpenError};
 use cairn_release::content::FileEntry;
 use cairn_schemas::data::{LedgerCarried, LedgerOpened};
 use cairn_schemas::fleet::{Fleet, SignersConfig};
@@ -29,7 +30,7 @@ use cairn_schemas::types::{NodeKind, RecordType};
 use cairn_schemas::wire::{JoinToken, Pins};
 
 pub use error::SetupError;
-pub use fleet::replace_ledger_key;
+pub use fleet::{ledger_address, replace_ledger_key};
 pub use keys::Keys;
 
 use crate::control::Control;
@@ -56,6 +57,9 @@ pub struct Options {
     pub template: BTreeMap<String, Vec<u8>>,
     /// Who may sign commits. Written into a new `fleet.yaml`; later the file alone counts.
     pub signers: SignersConfig,
+    /// The bucket that the ledger lies in, `s3://bucket/prefix`; `None`: the data folder. Written into a new `fleet.yaml`; later it must
+    /// be what the file says.
+    pub ledger: Option<String>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where keys and tokens come from.
@@ -66,8 +70,10 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) dir: PathBuf,
+    pub(crate) address: Address,
     pub(crate) fleet: Fleet,
     pub(crate) keys: Keys,
+    pub(crate) authorities: Authorities,
     pub(crate) ledger: Ledger,
     pub(crate) control: Control,
     pub(crate) joins: Joins,
@@ -80,16 +86,22 @@ impl Prepared {
         &self.fleet
     }
 
+    /// By whom the certificates of witnesses may be, beside the machine's authorities: for the control plane, and for its nodes.
+    #[must_use]
+    pub fn authorities(&self) -> &Authorities {
+        &self.authorities
+    }
+
     /// The policy repo's work tree.
     #[must_use]
     pub fn policies(&self) -> PathBuf {
         self.dir.join("policies")
     }
 
-    /// The ledger's folder.
+    /// Where the ledger lies.
     #[must_use]
-    pub fn ledger(&self) -> PathBuf {
-        self.dir.join("ledger")
+    pub fn ledger(&self) -> &Address {
+        &self.address
     }
 
     /// Where a node of this kind keeps its files.
@@ -120,7 +132,9 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     check_ours(dir)?;
     check_git()?;
     check_policies(dir, &policies)?;
-    check_ledger_present(dir, known_fleet.is_some())?;
+    let bucket = bucket(&fleet_path, known_fleet.as_ref(), options)?;
+    let address = bucket.unwrap_or_else(|| Address::Dir(dir.join("ledger")));
+    check_ledger_present(dir, &address, known_fleet.is_some())?;
 
     let new_folder = durable::create_folder(dir, Readers::Everybody)?;
     check_writable(dir)?;
@@ -132,7 +146,8 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     let mut fleet = match known_fleet {
         Some(fleet) => fleet,
         None => {
-            let (made, fleet) = keys::make(&keys_folder, options.signers.clone(), options.random.as_ref())?;
+            let (made, mut fleet) = keys::make(&keys_folder, options.signers.clone(), options.random.as_ref())?;
+            fleet.ledger.address.clone_from(&options.ledger);
             if made {
                 step(Step::KeysMade { folder: keys_folder.clone(), root: keys_folder.join(keys::ROOT_FILE) });
             }
@@ -144,17 +159,23 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     };
     let keys = keys::load(&keys_folder, &fleet)?;
     witnesses::check(dir, &fleet)?;
-    let (ledger, opened) = open_ledger(dir, &fleet, &keys, options)?;
+    let authorities = witnesses::authorities(dir, &fleet)?;
+    let shown = shown(&address);
+    if !matches!(address, Address::Dir(_)) {
+        step(Step::LedgerLookedAt { path: shown.clone() });
+    }
+    let (ledger, opened) = open_ledger(dir, &address, &fleet, &keys, options)?;
     if opened {
-        step(Step::LedgerOpened { name: fleet.name.clone(), path: dir.join("ledger") });
+        step(Step::LedgerOpened { name: fleet.name.clone(), path: shown.clone() });
     }
     finish_key_change(dir, &mut fleet, &ledger)?;
-    check_belongs(dir, &fleet, &ledger)?;
+    check_belongs(dir, &shown, &fleet, &ledger)?;
+    check_policies_present(&policies, &shown, &ledger)?;
     witnesses::settle(dir, &fleet, &ledger)?;
     if let Some(commit) = make_policies(&policies, options)? {
         step(Step::PoliciesMade { path: policies, commit });
     }
-    let control = open_control(dir, &fleet, &keys, &ledger, options, step)?;
+    let control = open_control(&shown, &fleet, &keys, &ledger, options, step)?;
     let joins = Joins::open(&keys_folder, keys.credentials, pins(&fleet, &keys))?;
     for kind in KINDS {
         make_token(dir, &joins, kind, options.random.as_ref(), step)?;
@@ -162,7 +183,7 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     if !fresh {
         step(Step::Resumed { path: dir.to_owned(), name: fleet.name.clone(), records: ledger.size() });
     }
-    Ok(Prepared { dir: dir.to_owned(), fleet, keys, ledger, control, joins })
+    Ok(Prepared { dir: dir.to_owned(), address, fleet, keys, authorities, ledger, control, joins })
 }
 
 /// What nodes pin when they join.
@@ -229,10 +250,48 @@ pub(crate) fn policy_source(path: &Path) -> Source {
 }
 
 /// A ledger that nodes joined and that is gone is not made anew under the same name and key: that would be a fork.
-fn check_ledger_present(dir: &Path, has_fleet: bool) -> Result<(), SetupError> {
-    let ledger = dir.join("ledger");
-    let joined = has_fleet && !durable::names(&dir.join("keys/nodes"))?.is_empty();
-    if joined && !ledger.is_dir() { Err(SetupError::LedgerMissing { path: ledger }) } else { Ok(()) }
+fn check_ledger_present(dir: &Path, address: &Address, has_fleet: bool) -> Result<(), SetupError> {
+    // Whether a bucket has one shows when it is opened.
+    let Address::Dir(ledger) = address else { return Ok(()) };
+    let missing = has_fleet && joined(dir)? && !ledger.is_dir();
+    if missing { Err(SetupError::LedgerMissing { path: ledger.clone() }) } else { Ok(()) }
+}
+
+/// Whether a node has joined.
+fn joined(dir: &Path) -> Result<bool, SetupError> {
+    Ok(!durable::names(&dir.join("keys/nodes"))?.is_empty())
+}
+
+/// The bucket that the ledger lies in.
+fn bucket(path: &Path, known: Option<&Fleet>, options: &Options) -> Result<Option<Address>, SetupError> {
+    let Some(fleet) = known else {
+        let Some(text) = &options.ledger else { return Ok(None) };
+        let refused = |reason: String| SetupError::NoAddress { address: text.clone(), reason };
+        return match text.parse::<Address>() {
+            Ok(Address::Dir(_)) => Err(refused("it is no bucket".to_owned())),
+            Ok(address) => Ok(Some(address)),
+            Err(error) => Err(refused(error.to_string())),
+        };
+    };
+    if let Some(asked) = options.ledger.as_ref().filter(|asked| fleet.ledger.address.as_ref() != Some(*asked)) {
+        let there = fleet.ledger.address.clone().unwrap_or_else(|| "`ledger/` beside it".to_owned());
+        return Err(SetupError::LedgerElsewhere { path: path.to_owned(), there, asked: asked.clone() });
+    }
+    fleet::address(path, fleet)
+}
+
+/// What people are told that the ledger is.
+fn shown(address: &Address) -> PathBuf {
+    address.to_string().into()
+}
+
+/// The same as [`check_policies`] asks of a ledger in a directory, before anything was changed: there it shows only now.
+fn check_policies_present(policies: &Path, shown: &Path, ledger: &Ledger) -> Result<(), SetupError> {
+    if policies.exists() || !ledger.keeps_release_files() {
+        return Ok(());
+    }
+    let built = ledger.release_files().map_err(|error| DiskError::of("list the releases of", shown)(error))?;
+    if built.is_empty() { Ok(()) } else { Err(SetupError::PoliciesMissing { path: policies.to_owned() }) }
 }
 
 fn check_writable(dir: &Path) -> Result<(), SetupError> {
@@ -240,16 +299,24 @@ fn check_writable(dir: &Path) -> Result<(), SetupError> {
         .map_err(|error| DiskError::of("write in", dir)(error.into()).into())
 }
 
-fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Result<(Ledger, bool), SetupError> {
-    let path = dir.join("ledger");
+fn open_ledger(
+    dir: &Path,
+    address: &Address,
+    fleet: &Fleet,
+    keys: &Keys,
+    options: &Options,
+) -> Result<(Ledger, bool), SetupError> {
+    let path = shown(address);
     let failed = |source| match source {
         OpenError::Locked => SetupError::LedgerInUse { path: path.clone() },
         source => SetupError::Ledger { path: path.clone(), source: Box::new(source) },
     };
     let next = KeyFolder::at(dir.join("keys")).next_ledger()?;
     let signers: Vec<NoteSigner> = std::iter::once(keys.ledger.clone()).chain(next).collect();
-    match Ledger::open(&path, signers, Arc::clone(&options.clock)) {
+    match Ledger::open_at(address, signers, Arc::clone(&options.clock)) {
         Ok(ledger) => return Ok((ledger, false)),
+        // Another one under the same name and key would be a fork.
+        Err(OpenError::NoLedger) if joined(dir)? => return Err(SetupError::LedgerMissing { path }),
         Err(OpenError::NoLedger) => {}
         Err(error) => return Err(failed(error)),
     }
@@ -266,7 +333,8 @@ fn open_ledger(dir: &Path, fleet: &Fleet, keys: &Keys, options: &Options) -> Res
         witnesses: fleet.witnesses.clone(),
         previous: None,
     };
-    let ledger = Ledger::create(&path, &opened, keys.ledger.clone(), Arc::clone(&options.clock)).map_err(failed)?;
+    let ledger =
+        Ledger::create_at(address, &opened, keys.ledger.clone(), Arc::clone(&options.clock)).map_err(failed)?;
     Ok((ledger, true))
 }
 
@@ -291,12 +359,11 @@ fn same_key(one: &str, other: &str) -> bool {
 }
 
 /// Whether the ledger's record 0 names the fleet that `fleet.yaml` describes.
-fn check_belongs(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), SetupError> {
-    let path = dir.join("ledger");
+fn check_belongs(dir: &Path, path: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), SetupError> {
     let first = ledger
         .read(RecordIndex(0), 1)
-        .map_err(|source| SetupError::Read { path: path.clone(), source: Box::new(source) })?;
-    let other = |what| SetupError::OtherLedger { ledger: path.clone(), fleet: dir.join(fleet::FLEET_FILE), what };
+        .map_err(|source| SetupError::Read { path: path.to_owned(), source: Box::new(source) })?;
+    let other = |what| SetupError::OtherLedger { ledger: path.to_owned(), fleet: dir.join(fleet::FLEET_FILE), what };
     let record = first.first().and_then(|bytes| Record::parse(bytes).ok()).ok_or_else(|| other("record 0"))?;
     let opened: LedgerOpened = record.data_as().map_err(|_| other("record 0"))?;
     for (what, same) in [
@@ -330,7 +397,7 @@ pub(crate) fn author() -> Author {
 }
 
 fn open_control(
-    dir: &Path,
+    shown: &Path,
     fleet: &Fleet,
     keys: &Keys,
     ledger: &Ledger,
@@ -338,7 +405,7 @@ fn open_control(
     step: &mut dyn FnMut(Step),
 ) -> Result<Control, SetupError> {
     let (ledger, clock) = (ledger.clone(), Arc::clone(&options.clock));
-    if let Some(stream) = find_stream(dir, &ledger, &fleet.control_node)? {
+    if let Some(stream) = find_stream(shown, &ledger, &fleet.control_node)? {
         return Ok(Control::resume(ledger, stream, keys.control.clone(), clock));
     }
     let random = draw(options.random.as_ref()).map_err(SetupError::Random)?;
@@ -349,12 +416,12 @@ fn open_control(
 
 /// The control plane's stream: it is opened right after the ledger, or stands among what the oldest volume took over, so that this
 /// reads a few records.
-fn find_stream(dir: &Path, ledger: &Ledger, node: &NodeId) -> Result<Option<StreamId>, SetupError> {
+fn find_stream(shown: &Path, ledger: &Ledger, node: &NodeId) -> Result<Option<StreamId>, SetupError> {
     let mut next = ledger.start();
     loop {
         let entries = ledger
             .read_from(next, READ_STEP)
-            .map_err(|source| SetupError::Read { path: dir.join("ledger"), source: Box::new(source) })?;
+            .map_err(|source| SetupError::Read { path: shown.to_owned(), source: Box::new(source) })?;
         let Some((last, _)) = entries.last() else { return Ok(None) };
         next = last.plus(1);
         let ours = |id: &StreamId| id.node().as_ref() == Some(node);

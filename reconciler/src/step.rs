@@ -37,6 +37,11 @@ pub enum Step {
         /// Where.
         path: PathBuf,
     },
+    /// The ledger lies in a bucket, and it is looked whether another process writes it.
+    LedgerLookedAt {
+        /// Where.
+        path: PathBuf,
+    },
     /// The ledger was made, and its first checkpoint published.
     LedgerOpened {
         /// Its name.
@@ -142,6 +147,9 @@ impl fmt::Display for Step {
                 root.display()
             ),
             Step::FleetWritten { path } => write!(f, "wrote {}", path.display()),
+            Step::LedgerLookedAt { path } => {
+                write!(f, "looking at {}; a writer that was killed counts as dead after ten seconds", path.display())
+            }
             Step::LedgerOpened { name, path } => write!(f, "opened the ledger {name} in {}", path.display()),
             Step::PoliciesMade { path, commit } => {
                 write!(f, "made the policy repo {} (first commit {})", path.display(), short(commit))

@@ -139,11 +139,25 @@ impl ReleaseStore {
     /// [`FoundError`]: a file is there and cannot be read.
     pub fn found(&self, serial: Serial) -> Result<Found, FoundError> {
         let folder = self.folder(serial);
-        let read = |file| match files::read(&folder, file) {
+        Found::of(serial, |file| match files::read(&folder, file) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(FilesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn write(&self, serial: Serial, file: &'static str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.folder(serial).join(file);
+        write_durable(&path, bytes).map_err(|source| StoreError { path, source })
+    }
+}
+
+impl Found {
+    /// Looks at a release whose files `read` reads; `None`: there is no such file.
+    ///
+    /// # Errors
+    /// What `read` says.
+    pub fn of<E>(serial: Serial, mut read: impl FnMut(&'static str) -> Result<Option<Vec<u8>>, E>) -> Result<Found, E> {
         let statement = read(STATEMENT_FILE)?;
         let parsed = statement
             .as_deref()
@@ -157,11 +171,6 @@ impl ReleaseStore {
             record: read(RECORD_FILE)?.map(|bytes| Digest::leaf(&bytes)),
             proof: read(PROOF_FILE)?.is_some(),
         })
-    }
-
-    fn write(&self, serial: Serial, file: &'static str, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.folder(serial).join(file);
-        write_durable(&path, bytes).map_err(|source| StoreError { path, source })
     }
 }
 

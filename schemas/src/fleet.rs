@@ -30,16 +30,24 @@ pub struct Fleet {
     /// The root key's word for that policy, a signed note (`ledger/FORMAT.md`, Endorsements). Not needed while `root.key` lies in `keys/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses_endorsement: Option<String>,
+    /// A file with the certificates, PEM, by which those of witnesses with `https://` URLs may be, beside the machine's own authorities; a
+    /// relative path begins at the folder of this file. Who is believed is said by the keys in `witnesses`, not by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses_ca: Option<String>,
     /// How the ledger is kept.
     #[serde(default)]
     pub ledger: LedgerConfig,
 }
 
 /// How a fleet's ledger is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LedgerConfig {
+    /// Where it lies: `s3://bucket/prefix`, with `?retention=<days>d` under Object Lock. None: in `ledger/` beside this file. Server, region
+    /// and credentials come from where every AWS tool looks. It cannot be changed while the fleet lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// When the current volume is closed and the next one opened.
     #[serde(default)]
     pub rotate_after: RotateAfter,

@@ -143,7 +143,8 @@ impl Bench {
 
     /// Builds what will be run, and nothing else. Each by itself: what one is built with is not in the others.
     fn build(&self, names: &[Name]) -> Result<(), BenchError> {
-        const LEDGER: &[&str] = &["-p", "cairn-ledger", "--features", "bench", "--example", "bench_ledger"];
+        const LEDGER: &[&str] =
+            &["-p", "cairn-ledger", "--features", "bench,s3", "--example", "bench_ledger", "--example", "with_s3"];
         const VERIFY: &[&str] = &["-p", "cairn-verify", "--example", "bench_verify"];
         const SPOOL: &[&str] = &["-p", "cairn-node", "--example", "bench_spool"];
         const CAIRN: &[&str] = &["-p", "cairn", "--bin", "cairn"];

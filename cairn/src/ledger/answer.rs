@@ -1,9 +1,11 @@
 //! What `get`, `tail` and `prove` share: opening a view, naming a record, showing one with what vouches for it.
 
-use std::path::{Path, PathBuf};
+use std::cell::OnceCell;
+use std::path::Path;
 
 use cairn_ledger::dir::DirError;
 use cairn_ledger::index::{Built, Index, IndexError, StreamName};
+use cairn_ledger::location::Location;
 use cairn_ledger::note::VerifierKey;
 use cairn_ledger::view::{self, KeySource, Proven, View, ViewError};
 use cairn_ledger::volume;
@@ -11,6 +13,7 @@ use cairn_schemas::ids::{RecordIndex, Sequence};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::place::Named;
 use crate::failure::{Failure, chain};
 use crate::progress::Bar;
 use crate::{say, verify};
@@ -23,29 +26,52 @@ const DATA_SHOWN_MAX: usize = 160;
 /// Which ledger, and whose key it must be signed with.
 #[derive(Args)]
 pub(crate) struct Source {
-    /// The ledger's directory, or a copy of it; no key and no lock is needed, and it may be written meanwhile
+    /// The ledger's directory, a copy of it, or s3://bucket/prefix; no key and no lock is needed, and it may be written meanwhile
     #[arg(value_name = "LEDGER")]
-    pub(super) ledger: PathBuf,
+    ledger: Named,
     /// The ledger's public key, as for `cairn verify`; without it the key pinned for this ledger, else the one the ledger names itself
     #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
+    /// Where it is read; looked up once.
+    #[arg(skip)]
+    location: OnceCell<Location>,
 }
 
 impl Source {
+    /// Where it is read.
+    fn location(&self) -> Result<&Location, Failure> {
+        if let Some(location) = self.location.get() {
+            return Ok(location);
+        }
+        let location = self.ledger.location()?;
+        Ok(self.location.get_or_init(|| location))
+    }
+
+    /// The volumes that there are, rising.
+    pub(super) fn volumes(&self) -> Result<Vec<u64>, Failure> {
+        view::volumes(self.location()?).map_err(|error| failure(&error.into()))
+    }
+
     /// A volume under its newest checkpoint; without a number the newest volume.
     pub(super) fn open(&self, number: Option<u64>) -> Result<View, Failure> {
         let here = match number {
             Some(number) => number,
-            None => *view::volumes(&self.ledger).map_err(|error| failure(&error.into()))?.last().unwrap_or(&1),
+            None => *self.volumes()?.last().unwrap_or(&1),
         };
-        let key = self.key_of(here)?;
-        View::open(&self.ledger, Some(here), key.as_ref()).map_err(|error| failure(&error))
+        let location = self.location()?;
+        let key = self.key_of(location, here)?;
+        View::open(location, Some(here), key.as_ref()).map_err(|error| failure(&error))
     }
 
-    fn key_of(&self, number: u64) -> Result<Option<VerifierKey>, Failure> {
+    fn key_of(&self, location: &Location, number: u64) -> Result<Option<VerifierKey>, Failure> {
         let text = match &self.key {
             Some(key) => Some(verify::given_key(key)?),
-            None => verify::pinned_key(&self.ledger.join(volume::folder(number))),
+            None => {
+                let checkpoint = location.volume(number).ok().and_then(|volume| volume.checkpoint().ok());
+                let origin = checkpoint.map(|(checkpoint, _)| checkpoint.origin);
+                let name = origin.as_deref().and_then(volume::parse_origin).map(|(name, _)| name);
+                name.and_then(verify::pinned_key_of)
+            }
         };
         let Some(text) = text else { return Ok(None) };
         let key: VerifierKey = text.parse().map_err(|error| {
@@ -97,7 +123,7 @@ impl Target {
             Target::Index(index) => (source.open(volume)?, *index),
             Target::Place(place, index) => (source.open(Some(*place))?, *index),
             Target::Stream(stream, sequence) => {
-                let here = view::volumes(&source.ledger).map_err(|error| failure(&error.into()))?;
+                let here = source.volumes()?;
                 let asked: Vec<u64> = match volume {
                     Some(volume) => vec![volume],
                     None => here.into_iter().rev().collect(),

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::unknown(format!("--stream: {error}")).hint("a name such as `ci` or `backup-job`"))?;
     let (input, shown) = input(arguments)?;
     let failed = |error: &LocalError| failure(&arguments.ledger, error);
-    let (ledger, beside) = open(arguments)?;
+    let (ledger, beside) = open(&arguments.ledger, arguments.keys.as_deref(), true)?;
     if ledger.was_created() {
         let (made, keys) = (ledger.ledger().origin(), ledger.keys().path());
         say::error(format_args!("note: made the ledger {made}; its keys are in {}", keys.display()));
@@ -93,35 +93,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The ledger, and the path beside which its vault lies.
-fn open(arguments: &Arguments) -> Result<(LocalLedger, PathBuf), Failure> {
+/// The ledger, and the path beside which its vault lies. `make`: it is made where there is none.
+pub(super) fn open(path: &Path, keys: Option<&Path>, make: bool) -> Result<(LocalLedger, PathBuf), Failure> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    let address =
-        arguments.ledger.to_string_lossy().parse::<Address>().map_err(|error| Failure::unknown(format!("{error}")))?;
-    match address {
+    let address = path.to_string_lossy().parse::<Address>().map_err(|error| Failure::unknown(format!("{error}")))?;
+    let opened = match &address {
         #[cfg(feature = "s3")]
-        Address::S3(place) => {
-            let keys = arguments.keys.clone().ok_or_else(|| {
-                Failure::unknown("a ledger in a bucket has no place beside it for its keys")
-                    .hint("name their folder with --keys")
-            })?;
-            if arguments.blobs.is_some() {
-                return Err(Failure::unknown("--blobs: this command does not put blobs into a bucket")
-                    .hint("append to a ledger in a directory, or leave the files out"));
-            }
+        Address::S3(_) => {
+            let keys = keys.ok_or_else(super::place::no_keys)?;
             let beside = keys.with_extension("ledger");
-            let ledger = LocalLedger::open_or_create_in_bucket(&place, KeyFolder::at(keys), clock, random);
-            Ok((ledger.map_err(|error| failure(&arguments.ledger, &error))?, beside))
+            let keys = KeyFolder::given(keys.to_owned());
+            let Address::S3(place) = super::place::as_fleet_says(&address, &keys)? else {
+                unreachable!("a bucket stays a bucket");
+            };
+            let ledger = if make {
+                LocalLedger::open_or_create_in_bucket(&place, keys, clock, random)
+            } else {
+                LocalLedger::open_in_bucket(&place, keys, clock, random)
+            };
+            ledger.map(|ledger| (ledger, beside))
         }
-        _ => {
-            if arguments.keys.is_some() {
-                return Err(Failure::unknown("--keys is for a ledger in a bucket")
-                    .hint("the keys of a ledger in a directory are beside it"));
-            }
-            let ledger = LocalLedger::open_or_create(&arguments.ledger, clock, random);
-            Ok((ledger.map_err(|error| failure(&arguments.ledger, &error))?, arguments.ledger.clone()))
-        }
-    }
+        _ if keys.is_some() => return Err(super::place::keys_are_beside()),
+        _ if make => LocalLedger::open_or_create(path, clock, random).map(|ledger| (ledger, path.to_owned())),
+        _ => LocalLedger::open(path, clock, random).map(|ledger| (ledger, path.to_owned())),
+    };
+    opened.map_err(|error| failure(path, &error))
 }
 
 /// What is read, and what it is called.

@@ -10,23 +10,28 @@ use cairn_ledger::tile::TileHashes;
 use cairn_ledger::tree::consistency_proof;
 use cairn_ledger::witness::Cosigner;
 use cairn_ledger::witness::client::Head;
-use cairn_ledger::witness::http::HttpTransport;
+use cairn_ledger::witness::http::{CALL_TIMEOUT, HttpTransport};
+use cairn_ledger::witness::tls::Authorities;
 use cairn_schemas::ids::TreeSize;
 use cairn_schemas::time::Clock as _;
 use clap::Args;
 use serde_json::json;
 
+use super::place::Named;
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
 use crate::say;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The directory of a ledger's volume, or a copy of it; no key and no lock is needed, and nothing is written
-    ledger: PathBuf,
+    /// The directory of a ledger's volume, a copy of it, or s3://bucket/prefix; no key and no lock is needed, and nothing is written
+    ledger: Named,
     /// The witness policy, a C2SP tlog-policy with the witnesses' URLs
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
+    /// A PEM file with the certificates by which those of https:// witnesses may be, beside the machine's own authorities
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print what came of it as one JSON object, the cosigned checkpoint in it
     #[arg(long)]
     json: bool,
@@ -37,8 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let text = std::fs::read(&arguments.policy).map_err(|error| Failure::unknown(format!("{shown}: {error}")))?;
     let policy = Policy::parse(&text).map_err(|error| Failure::unknown(format!("{shown}: {error}")))?;
     let unreadable =
-        |error: &dyn std::error::Error| Failure::unknown(format!("{}: {}", arguments.ledger.display(), chain(error)));
-    let dir = LedgerDir::open(&arguments.ledger).map_err(|error| unreadable(&error))?;
+        |error: &dyn std::error::Error| Failure::unknown(format!("{}: {}", arguments.ledger, chain(error)));
+    let dir = LedgerDir::at(arguments.ledger.location()?).map_err(|error| unreadable(&error))?;
     let checkpoint = dir.checkpoint_bytes().map_err(|error| unreadable(&error))?;
     let head = Head::new(&checkpoint).map_err(|error| unreadable(&error))?;
     let cosigner = Cosigner::new(policy);
@@ -49,9 +54,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let tiles = TileHashes::new(new, |tile| dir.hashes(tile));
         consistency_proof(old, new, &tiles).map_err(|error| chain(&error))
     };
+    let authorities = arguments.ca.as_deref().map_or_else(|| Ok(Authorities::default()), Authorities::read);
+    let authorities = authorities.map_err(|error| Failure::unknown(format!("--ca: {}", chain(&error))))?;
+    let transport = HttpTransport::trusting(&authorities, CALL_TIMEOUT);
     let now = CosignTime(SystemClock.now().nanos() / 1_000_000_000);
     let asked = cosigner
-        .ask_all(&head, &prove, &HttpTransport::default(), now)
+        .ask_all(&head, &prove, &transport, now)
         .map_err(|error| Failure::bad(format!("the cosignatures: {error}")))?;
     let errors: Vec<String> = asked.errors.iter().map(ToString::to_string).collect();
     let note = String::from_utf8_lossy(&asked.note).into_owned();

@@ -2,16 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_ledger::local::{LocalError, LocalLedger};
-use cairn_ledger::random::SystemRandom;
+use cairn_ledger::local::LocalError;
 use cairn_schemas::commitment::Commitment;
 use clap::Args;
 use serde_json::json;
 
-use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::say;
 
@@ -20,8 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The ledger's directory; its vault lies beside it, in <LEDGER>.vault
+    /// The ledger's directory, whose vault lies beside it, in <LEDGER>.vault; or s3://bucket/prefix
     ledger: PathBuf,
+    /// The folder of the ledger's keys, for a ledger in a bucket; its vault is <DIR>.ledger.vault
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     /// Show the values of this subject, by the name that they were appended with
     #[arg(long, value_name = "SUBJECT")]
     subject: String,
@@ -37,8 +37,8 @@ pub(crate) struct Arguments {
 /// opens that. The record that says so is durable before the first is printed.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let failed = |error: LocalError| super::append::failure(&arguments.ledger, &error);
-    let ledger = LocalLedger::open(&arguments.ledger, Arc::new(SystemClock), Arc::new(SystemRandom)).map_err(failed)?;
-    let vault = ledger.vault(&arguments.ledger).map_err(failed)?;
+    let (ledger, beside) = super::append::open(&arguments.ledger, arguments.keys.as_deref(), false)?;
+    let vault = ledger.vault(&beside).map_err(failed)?;
     ledger.finish_erasures(&vault).map_err(failed)?;
     let mut commitments: Vec<Commitment> = Vec::new();
     for key in vault.keys_of(&arguments.subject).map_err(|error| failed(error.into()))? {

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use cairn_ledger::local::{Erased, LocalError, LocalLedger};
-use cairn_ledger::random::SystemRandom;
+use cairn_ledger::local::{Erased, LocalError};
 use cairn_ledger::vault::{Vault, VaultError};
 use cairn_schemas::commitment::KeyId;
 use cairn_schemas::data::ErasureReason;
@@ -19,8 +17,11 @@ use crate::say;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The ledger's directory; its vault lies beside it, in <LEDGER>.vault
+    /// The ledger's directory, whose vault lies beside it, in <LEDGER>.vault; or s3://bucket/prefix
     ledger: PathBuf,
+    /// The folder of the ledger's keys, for a ledger in a bucket; its vault is <DIR>.ledger.vault
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     #[command(flatten)]
     whose: Whose,
     /// The request or ticket that asks for it; it stands in the record
@@ -47,8 +48,8 @@ struct Whose {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let failed = |error: LocalError| failure(arguments, &error);
-    let ledger = LocalLedger::open(&arguments.ledger, Arc::new(SystemClock), Arc::new(SystemRandom)).map_err(failed)?;
-    let vault = ledger.vault(&arguments.ledger).map_err(failed)?;
+    let (ledger, beside) = super::append::open(&arguments.ledger, arguments.keys.as_deref(), false)?;
+    let vault = ledger.vault(&beside).map_err(failed)?;
     let mut erased = ledger.finish_erasures(&vault).map_err(failed)?;
     let keys = match keys(&arguments.whose, &vault) {
         // What was asked for was begun before, interrupted, and is finished now.
@@ -58,7 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let values = count(&vault, &keys).map_err(|error| failed(error.into()))?;
     let reason = if arguments.whose.expired { ErasureReason::Expired } else { ErasureReason::Request };
     erased.extend(ledger.erase(&vault, &keys, reason, arguments.ticket.as_deref()).map_err(failed)?);
-    let blobs = ledger.remove_erased_blobs(&arguments.ledger, &erased).map_err(failed)?;
+    // In a bucket they are locked: the bytes stay, and nobody can read them.
+    let in_bucket = ledger.ledger().keeps_release_files();
+    let blobs = if in_bucket { 0 } else { ledger.remove_erased_blobs(&beside, &erased).map_err(failed)? };
     ledger.close();
     say_erased(arguments, &erased, values, blobs);
     Ok(ExitCode::SUCCESS)

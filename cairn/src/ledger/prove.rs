@@ -75,15 +75,21 @@ fn record_file(out: &std::path::Path) -> PathBuf {
 
 fn say_files(out: &std::path::Path, view: &View, proven: &Proven) {
     let (key, _) = view.key();
-    let folder = match view.volume() {
-        1 => view.ledger().to_owned(),
-        volume => view.ledger().join(cairn_ledger::volume::folder(volume)),
-    };
     let record = record_file(out);
     say::line(format_args!("proof     {}: C2SP tlog-proof, <https://c2sp.org/tlog-proof>", answer::shown(out)));
     say::line(format_args!("record    {}: its exact bytes", answer::shown(&record)));
     say::line(format_args!("leaf      {} = SHA-256(0x00 and the bytes)", proven.leaf));
     say::line(answer::vouched(view));
+    let offline = "Offline, from the two files and the key alone: ledger/interop/proof.py in Cairn's sources, 60 lines over the same library.";
+    let Some(folder) = view.ledger().dir() else {
+        say::line(format_args!("\n{offline}"));
+        say::line(format_args!("Against the tiles: `cairn ledger mirror {} DIR` makes a copy of them.", view.ledger()));
+        return;
+    };
+    let folder = match view.volume() {
+        1 => folder.to_owned(),
+        volume => folder.join(cairn_ledger::volume::folder(volume)),
+    };
     say::line(
         "\nCheck it with a tool that others wrote (pip install aics-tlog, Python 3.12 or newer), against the tiles:",
     );
@@ -93,9 +99,7 @@ fn say_files(out: &std::path::Path, view: &View, proven: &Proven) {
         answer::shown(&record),
         proven.place.index,
     ));
-    say::line(
-        "Offline, from the two files and the key alone: ledger/interop/proof.py in Cairn's sources, 60 lines over the same library.",
-    );
+    say::line(offline);
 }
 
 fn consistency(arguments: &Arguments, sizes: &[u64]) -> Result<ExitCode, Failure> {

@@ -19,6 +19,7 @@ use cairn_schemas::types::RecordType;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::place::LedgerPlace;
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
 use crate::{key, say};
@@ -43,8 +44,8 @@ enum Reason {
 
 #[derive(Args)]
 pub(crate) struct RotateArguments {
-    /// The ledger's directory
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     /// Why. Anything but `rotated` leaves the old volume untouched, as evidence
     #[arg(long, value_enum, default_value = "rotated")]
     reason: Reason,
@@ -65,8 +66,8 @@ pub(crate) struct RotateArguments {
 
 #[derive(Args)]
 pub(crate) struct DropArguments {
-    /// The ledger's directory
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     #[command(flatten)]
     which: Which,
     /// Print the result as JSON
@@ -87,8 +88,8 @@ struct Which {
 
 #[derive(Args)]
 pub(crate) struct FreezeArguments {
-    /// The ledger's directory
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -99,8 +100,8 @@ pub(crate) struct FreezeArguments {
 
 #[derive(Args)]
 pub(crate) struct WitnessesArguments {
-    /// The ledger's directory
-    ledger: PathBuf,
+    #[command(flatten)]
+    ledger: LedgerPlace,
     /// The policy from here on, a C2SP tlog-policy file; without it there are no witnesses from here on
     policy: Option<PathBuf>,
     /// The root key's file, where it was moved away from the key folder
@@ -152,9 +153,9 @@ pub(crate) fn change_failure(ledger: &Path, error: &ChangeError) -> Failure {
 }
 
 /// The ledger's keys, and the ledger open for a change.
-fn open(path: &Path) -> Result<(KeyFolder, Ledger), Failure> {
-    let keys = KeyFolder::of(path).map_err(|error| keys_failure(&error))?;
-    let ledger = key::open_ledger(path, &keys)?;
+fn open(place: &LedgerPlace) -> Result<(KeyFolder, Ledger), Failure> {
+    let keys = place.keys()?;
+    let ledger = place.open(&keys)?;
     Ok((keys, ledger))
 }
 
@@ -167,16 +168,19 @@ fn sure_of(ledger: &Ledger, path: &Path, volume: u64, size: TreeSize) -> Result<
 }
 
 pub(crate) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
+    let path = arguments.ledger.shown();
     let reason = match arguments.reason {
         Reason::Rotated => return rotate_whole(arguments),
         Reason::Restored => VolumeReason::Restored,
         Reason::Damaged => VolumeReason::Damaged,
         Reason::Keylost => VolumeReason::KeyLost,
     };
-    let keys = KeyFolder::of(path).map_err(|error| keys_failure(&error))?;
+    let dir = arguments.ledger.directory(
+        "copy it with `cairn ledger mirror` and open the next volume over the copy; a bucket itself is never put back from a backup",
+    )?;
+    let keys = arguments.ledger.keys()?;
     let new_key = arguments.new_key || reason == VolumeReason::KeyLost;
-    let newest = cairn_ledger::view::volumes(path).ok().and_then(|volumes| volumes.last().copied()).unwrap_or(1);
+    let newest = arguments.ledger.volumes().last().copied().unwrap_or(1);
     let (signer, endorsement) = if new_key {
         let root = key::root(&keys, arguments.root.as_deref())?;
         let name = key::name_of(&root)?;
@@ -187,7 +191,7 @@ pub(crate) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
     };
     let restore = Restore { reason, note: arguments.note.clone(), signer, endorsement };
     let (ledger, restored) =
-        Ledger::restore(path, restore, Arc::new(SystemClock)).map_err(|error| open_failure(path, &error))?;
+        Ledger::restore(dir, restore, Arc::new(SystemClock)).map_err(|error| open_failure(path, &error))?;
     let kept = if new_key { adopt(path, &keys, &ledger)? } else { None };
     let origin = ledger.origin();
     ledger.close();
@@ -224,8 +228,8 @@ pub(crate) fn rotate(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
 
 /// Ends a volume with which nothing is wrong.
 fn rotate_whole(arguments: &RotateArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
-    let (keys, ledger) = open(path)?;
+    let path = arguments.ledger.shown();
+    let (keys, ledger) = open(&arguments.ledger)?;
     let (signer, endorsement) = if arguments.new_key {
         let root = key::root(&keys, arguments.root.as_deref())?;
         let origin = volume::origin(&key::name_of(&root)?, ledger.volume() + 1);
@@ -271,8 +275,8 @@ fn adopt(path: &Path, keys: &KeyFolder, ledger: &Ledger) -> Result<Option<PathBu
 }
 
 pub(crate) fn drop_volumes(arguments: &DropArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
-    let (_, ledger) = open(path)?;
+    let path = arguments.ledger.shown();
+    let (_, ledger) = open(&arguments.ledger)?;
     let failed = |error: ReadError| Failure::unknown(format!("{}: {}", path.display(), chain(&error)));
     let before = match (arguments.which.before, arguments.which.older_than) {
         (Some(before), _) => before,
@@ -336,8 +340,8 @@ fn still_needed(ledger: &Ledger, before: u64) -> Result<Option<String>, ReadErro
 }
 
 pub(crate) fn freeze(arguments: &FreezeArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
-    let (_, ledger) = open(path)?;
+    let path = arguments.ledger.shown();
+    let (_, ledger) = open(&arguments.ledger)?;
     let place = ledger.freeze(&arguments.reason).map_err(|error| change_failure(path, &error))?;
     ledger.close();
     if arguments.json {
@@ -353,14 +357,14 @@ pub(crate) fn freeze(arguments: &FreezeArguments) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) fn witnesses(arguments: &WitnessesArguments) -> Result<ExitCode, Failure> {
-    let path = &arguments.ledger;
+    let path = arguments.ledger.shown();
     let policy = arguments.policy.as_ref().map(|file| {
         std::fs::read_to_string(file).map_err(|error| {
             Failure::unknown(format!("{}: {error}", file.display())).hint("give a C2SP tlog-policy file")
         })
     });
     let policy = policy.transpose()?;
-    let (keys, ledger) = open(path)?;
+    let (keys, ledger) = open(&arguments.ledger)?;
     let root = key::root(&keys, arguments.root.as_deref())?;
     let word = Endorsement::of_policy(&key::name_of(&root)?, policy.as_deref());
     let word = word.sign(&root).map_err(|error| Failure::bad(chain(&error)))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_ledger::dir::DirError;
 use cairn_ledger::index::{Query, StreamName};
-use cairn_ledger::view::{self, View, ViewError};
+use cairn_ledger::view::{View, ViewError};
 use cairn_schemas::ids::RecordIndex;
 use cairn_schemas::time::Clock as _;
 use cairn_schemas::types::RecordType;
@@ -21,6 +21,8 @@ use crate::say;
 const SHOWN: usize = 10;
 /// How often a followed ledger's checkpoint is read.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// The same of a ledger in a bucket, where each look is requests that cost.
+const BUCKET_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines that are printed at once.
 const LINES_AT_ONCE: usize = 256;
 
@@ -59,7 +61,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let query = query(arguments)?;
-    let here = view::volumes(&arguments.source.ledger).map_err(|error| answer::failure(&error.into()))?;
+    let here = arguments.source.volumes()?;
     let most = arguments.count.unwrap_or(if query.since.is_some() { usize::MAX } else { SHOWN });
 
     // The newest volume first, and older ones as long as there are too few.
@@ -156,7 +158,7 @@ fn follow(arguments: &Arguments, query: &Query, mut view: View) -> Result<ExitCo
             continue;
         }
         let next = view.volume() + 1;
-        if view::volumes(&arguments.source.ledger).is_ok_and(|here| here.contains(&next)) {
+        if arguments.source.volumes().is_ok_and(|here| here.contains(&next)) {
             view = arguments.source.open(Some(next))?;
             let all = (0..view.checkpoint().size.0).map(RecordIndex);
             let mut records = Vec::new();
@@ -169,7 +171,8 @@ fn follow(arguments: &Arguments, query: &Query, mut view: View) -> Result<ExitCo
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        std::thread::sleep(LOOK_INTERVAL);
+        let here = view.ledger().dir().is_some();
+        std::thread::sleep(if here { LOOK_INTERVAL } else { BUCKET_LOOK_INTERVAL });
     }
 }
 

@@ -1,5 +1,7 @@
 //! `cairn ledger witness`: a witness for logs, this fleet's or anybody's.
 
+mod tls;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +16,7 @@ use cairn_ledger::witness::keys::{self, New, OpenError};
 use cairn_ledger::witness::{KnownLog, KnownLogs, Witness, logs::KnownLogError, server};
 use clap::Args;
 use serde_json::json;
+use tokio_rustls::TlsAcceptor;
 
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
@@ -35,6 +38,12 @@ pub(crate) struct Arguments {
     /// The address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8322")]
     listen: SocketAddr,
+    /// Serve HTTPS with this certificate: a PEM file with the server's certificate first, then the chain. Both files are read at the start
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's secret key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Listen beyond loopback although it is plain HTTP: behind a proxy with TLS, or in a network of your own
     #[arg(long)]
     plain_http: bool,
@@ -55,6 +64,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     log_to_stderr();
     let logs = known(arguments)?;
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
+        _ => None,
+    };
     let new = New { name: arguments.name.clone(), mldsa: arguments.mldsa };
     let (signers, store) = keys::open(&arguments.dir, &new, &SystemRandom).map_err(|error| not_opened(&error))?;
     let listener = bind(arguments)?;
@@ -62,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let witness = Arc::new(Witness::new(signers, logs, Box::new(store)));
     say_what(arguments, &witness, address);
     let router = server::router(witness, Arc::new(SystemClock)).layer(from_fn(arrive));
-    serve(listener, router, stop_signal()?).map_err(|error| Failure::bad(format!("the server: {error}")))?;
+    serve(listener, tls, router, stop_signal()?).map_err(|error| Failure::bad(format!("the server: {error}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,9 +115,9 @@ fn not_opened(error: &OpenError) -> Failure {
 
 fn bind(arguments: &Arguments) -> Result<TcpListener, Failure> {
     let address = arguments.listen;
-    if !address.ip().is_loopback() && !arguments.plain_http {
+    if !address.ip().is_loopback() && arguments.tls_cert.is_none() && !arguments.plain_http {
         return Err(Failure::bad(format!("--listen {address}: this is plain HTTP, and not loopback")).hint(
-            "put a proxy with TLS before it, or say --plain-http; cosignatures are checked by whoever asked for them",
+            "give --tls-cert and --tls-key, or put a proxy with TLS before it and say --plain-http; cosignatures are checked by whoever asked for them",
         ));
     }
     TcpListener::bind(address).map_err(|error| {
@@ -115,16 +128,19 @@ fn bind(arguments: &Arguments) -> Result<TcpListener, Failure> {
 fn say_what(arguments: &Arguments, witness: &Witness, address: SocketAddr) {
     let keys: Vec<String> = witness.keys().map(ToString::to_string).collect();
     let origins: Vec<String> = witness.logs().iter().map(KnownLog::origin).collect();
+    let scheme = if arguments.tls_cert.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}");
     if arguments.json {
-        let url = format!("http://{address}");
         say::line(json!({ "url": url, "keys": keys, "logs": origins, "dir": arguments.dir }));
         return;
     }
     keys.iter().for_each(|key| say::line(format_args!("witness {key}")));
     origins.iter().for_each(|origin| say::line(format_args!("cosigns for {origin}")));
-    say::line(format_args!("listens on http://{address}"));
+    say::line(format_args!("listens on {url}"));
     let name = witness.keys().next().map_or("", |key| key.name()).rsplit('/').next().unwrap_or_default();
-    say::line(format_args!("in a policy: witness {name} {} http://{address}", keys[0]));
+    // A certificate is for a name, and which one the world knows this address by is not for this process to say.
+    let host = if arguments.tls_cert.is_some() { format!("https://HOST:{}", address.port()) } else { url };
+    say::line(format_args!("in a policy: witness {name} {} {host}", keys[0]));
 }
 
 /// A body must arrive in time, and the connection that it came on is busy until it is answered.
@@ -139,7 +155,12 @@ async fn arrive(request: Request, next: Next) -> Response {
 }
 
 /// Serves until it is told to stop; what is under way is answered.
-fn serve(listener: TcpListener, router: axum::Router, stopping: Receiver<()>) -> std::io::Result<()> {
+fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: axum::Router,
+    stopping: Receiver<()>,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("cairn-witness").build()?;
     listener.set_nonblocking(true)?;
     runtime.block_on(async move {
@@ -150,7 +171,7 @@ fn serve(listener: TcpListener, router: axum::Router, stopping: Receiver<()>) ->
                 std::thread::park();
             }
         });
-        listen::serve(listener, router, async { drop(stopped.await) }).await;
+        listen::serve(listener, tls, router, async { drop(stopped.await) }).await;
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cairn_admission::{Admission, AdmissionConfig};
+use cairn_ledger::witness::tls::Authorities;
 use cairn_node::agent::{COMPARE_INTERVAL, POLL_WAIT};
 use cairn_node::{Agent, AgentConfig, Identity, IdentityError, SpoolLimits, SystemRandom, join};
 use cairn_schemas::data::{Inability, NodeCapabilities};
@@ -47,14 +48,20 @@ impl Nodes {
 }
 
 /// Joins and starts them, each with a line. Those that run when one cannot are in `nodes` all the same, to be stopped.
-pub(super) fn start(nodes: &mut Nodes, places: Vec<Place>, web: &Web, clock: &Arc<dyn Clock>) -> Result<(), Failure> {
+pub(super) fn start(
+    nodes: &mut Nodes,
+    places: Vec<Place>,
+    web: &Web,
+    authorities: &Authorities,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), Failure> {
     for place in places {
         let labels = labels(place.kind);
         let identity = join(&place.folder, &web.url(), &place.token, place.kind, &labels, &SystemRandom)
             .map_err(|error| cannot_join(&place, &error))?;
         match place.kind {
-            NodeKind::Admission => start_admission(nodes, identity, place.folder, web, clock)?,
-            NodeKind::Sensor => start_sensor(nodes, identity, place.folder, web, clock)?,
+            NodeKind::Admission => start_admission(nodes, identity, place.folder, web, authorities, clock)?,
+            NodeKind::Sensor => start_sensor(nodes, identity, place.folder, web, authorities, clock)?,
             NodeKind::Local => unreachable!("`up` makes places for a sensor and an admission server only"),
         }
     }
@@ -80,11 +87,12 @@ fn start_admission(
     identity: Identity,
     folder: PathBuf,
     web: &Web,
+    authorities: &Authorities,
     clock: &Arc<dyn Clock>,
 ) -> Result<(), Failure> {
     let node = identity.node().clone();
     let can = vec!["validate".to_owned()];
-    let agent = start_agent(identity, folder, web, clock, capabilities(true, can, Vec::new()))?;
+    let agent = start_agent(identity, folder, web, authorities, clock, capabilities(true, can, Vec::new()))?;
     let token_key = agent.token_key().clone();
     let admission = Admission::new(agent.watch(), agent.spool().clone(), token_key, AdmissionConfig::default());
     web.admit_with(admission.router());
@@ -98,6 +106,7 @@ fn start_sensor(
     identity: Identity,
     folder: PathBuf,
     web: &Web,
+    authorities: &Authorities,
     clock: &Arc<dyn Clock>,
 ) -> Result<(), Failure> {
     let node = identity.node().clone();
@@ -105,7 +114,8 @@ fn start_sensor(
         Ok(kernel) => {
             let can = ["exec", "fork", "exit", "open", "kill"].map(ToOwned::to_owned).to_vec();
             let release = kernel.capabilities().kernel_release.clone();
-            let agent = start_agent(identity, folder.clone(), web, clock, capabilities(true, can, Vec::new()))?;
+            let agent =
+                start_agent(identity, folder.clone(), web, authorities, clock, capabilities(true, can, Vec::new()))?;
             let watch = Watch::start(Node::of(&agent), Box::new(kernel), Arc::clone(clock), &folder)
                 .map_err(|error| Failure::bad(format!("the sensor's thread: {error}")))?;
             say::line(format_args!("sensor: node {node}; live on kernel {release}: exec, fork, exit, open"));
@@ -117,7 +127,7 @@ fn start_sensor(
             let blind = ["exec", "fork", "exit", "open", "kill"]
                 .map(|what| Inability { what: what.to_owned(), why: why.clone() })
                 .to_vec();
-            let agent = start_agent(identity, folder, web, clock, capabilities(false, Vec::new(), blind))?;
+            let agent = start_agent(identity, folder, web, authorities, clock, capabilities(false, Vec::new(), blind))?;
             say::line(format_args!("sensor: node {node}; not live: {why}; {}", remedy(&error)));
             nodes.agents.push(agent);
         }
@@ -142,12 +152,14 @@ fn start_agent(
     identity: Identity,
     folder: PathBuf,
     web: &Web,
+    authorities: &Authorities,
     clock: &Arc<dyn Clock>,
     capabilities: NodeCapabilities,
 ) -> Result<Agent, Failure> {
     let config = AgentConfig {
         folder,
         url: web.url(),
+        authorities: authorities.clone(),
         capabilities,
         limits: SpoolLimits::default(),
         poll_wait: POLL_WAIT,

@@ -45,7 +45,7 @@ pub(super) fn serve(listener: TcpListener, control: Router) -> std::io::Result<W
     let entered = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     drop(entered);
-    let served = runtime.spawn(listen::serve(listener, router, async move {
+    let served = runtime.spawn(listen::serve(listener, None, router, async move {
         let _ = stopped.await;
     }));
     Ok(Web { address, admission, stop, served, runtime })

@@ -27,6 +27,14 @@ impl Disk for Below {
         self.disk.read(&self.path(path))
     }
 
+    fn read_beginning(&self, path: &str, len: usize) -> io::Result<Vec<u8>> {
+        self.disk.read_beginning(&self.path(path), len)
+    }
+
+    fn len(&self, path: &str) -> io::Result<u64> {
+        self.disk.len(&self.path(path))
+    }
+
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         self.disk.list(&self.path(folder))
     }

@@ -417,6 +417,13 @@ impl FaultyDisk {
         files
     }
 
+    /// Whether these bytes are anywhere on the disk, in a file with a name or without one.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let state = self.state();
+        let within = |file: &[u8]| file.windows(bytes.len()).any(|part| part == bytes);
+        state.inodes.iter().any(|inode| within(&inode.current) || within(&inode.synced))
+    }
+
     /// Copies every file into a real folder.
     pub(crate) fn copy_to(&self, root: &std::path::Path) {
         for (path, bytes) in self.published() {

@@ -11,7 +11,7 @@ use crate::fixture::{Producer, at, check, opened, signer};
 use crate::writer::Ledger;
 
 /// A ledger of so many records beside the first few, about rules, controls and incidents in turn.
-fn ledger(folder: &Path, count: u64) -> (LedgerDir, TreeSize) {
+pub(super) fn ledger(folder: &Path, count: u64) -> (LedgerDir, TreeSize) {
     let clock = std::sync::Arc::new(ManualClock::new(at(0)));
     let path = folder.join("ledger");
     let ledger = match Ledger::open(&path, signer(), clock.clone()) {
@@ -48,18 +48,19 @@ fn ledger(folder: &Path, count: u64) -> (LedgerDir, TreeSize) {
 
 fn open(folder: &Path, dir: &LedgerDir, size: TreeSize) -> Index {
     let told = Mutex::new((0, 0));
-    let index = Index::open(&super::folder(dir.root(), 1).unwrap(), dir, "test/1", size, &|done, total| {
-        let mut told = told.lock().unwrap();
-        *told = (told.0.max(done), total);
-    })
-    .unwrap();
+    let index =
+        Index::open(&super::folder(dir.root().dir().unwrap(), 1).unwrap(), dir, "test/1", size, &|done, total| {
+            let mut told = told.lock().unwrap();
+            *told = (told.0.max(done), total);
+        })
+        .unwrap();
     let told = told.into_inner().unwrap();
     assert_eq!(told.0, index.built().records);
     assert!(folder.exists());
     index
 }
 
-fn queries() -> Vec<Query> {
+pub(super) fn queries() -> Vec<Query> {
     let everything = Query::default();
     let kinds = vec![RecordType::StreamHead, RecordType::LedgerOpened];
     vec![
@@ -77,7 +78,7 @@ fn queries() -> Vec<Query> {
 
 /// What the index finds is what a scan finds.
 fn compare(index: &Index, dir: &LedgerDir) {
-    let records = check(dir.root());
+    let records = check(dir.root().dir().unwrap());
     for query in queries() {
         let scan: Vec<u64> =
             records.iter().enumerate().filter(|(_, r)| query.takes(r)).map(|(index, _)| index as u64).collect();
@@ -104,7 +105,7 @@ fn it_finds_what_a_scan_finds_and_grows_with_the_ledger() {
     let index = open(folder.path(), &dir, longer);
     assert_eq!((index.built().records, &index.built().refused[..]), (longer.0 - size.0, &[][..]));
     compare(&index, &dir);
-    let files = std::fs::read_dir(super::folder(dir.root(), 1).unwrap()).unwrap().count();
+    let files = std::fs::read_dir(super::folder(dir.root().dir().unwrap(), 1).unwrap()).unwrap().count();
     assert_eq!(files, 1, "the shorter one is gone");
 }
 
@@ -135,7 +136,7 @@ fn what_is_damaged_stale_or_of_another_ledger_is_built_again() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, size) = ledger(folder.path(), 300);
     open(folder.path(), &dir, size);
-    let home = super::folder(dir.root(), 1).unwrap();
+    let home = super::folder(dir.root().dir().unwrap(), 1).unwrap();
     let file = std::fs::read_dir(&home).unwrap().next().unwrap().unwrap().path();
     let good = std::fs::read(&file).unwrap();
     for at in (0..good.len()).step_by(97).chain([8, 11, 12, 40, 70]) {
@@ -153,8 +154,9 @@ fn what_is_damaged_stale_or_of_another_ledger_is_built_again() {
     // The same names, another history: the index of one ledger beside another.
     let other = tempfile::tempdir().unwrap();
     let (other_dir, other_size) = ledger(other.path(), 299);
-    std::fs::create_dir_all(super::folder(other_dir.root(), 1).unwrap()).unwrap();
-    std::fs::copy(&file, super::folder(other_dir.root(), 1).unwrap().join(file.file_name().unwrap())).unwrap();
+    std::fs::create_dir_all(super::folder(other_dir.root().dir().unwrap(), 1).unwrap()).unwrap();
+    std::fs::copy(&file, super::folder(other_dir.root().dir().unwrap(), 1).unwrap().join(file.file_name().unwrap()))
+        .unwrap();
     let index = open(other.path(), &other_dir, other_size);
     assert_eq!(index.built().refused[0].1, "ahead of the checkpoint");
     let mut forged = Segment::read(good.clone(), &Digest::sha256(b"test/1")).unwrap();

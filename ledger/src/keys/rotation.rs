@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
 
-use super::{KeyFolder, KeysError, LEDGER_FILE, draw};
-use crate::files::{self, Readers};
+use super::{KeyFolder, KeysError, draw};
+use crate::files::DiskError;
 use crate::note::NoteSigner;
 use crate::random::Random;
 
@@ -42,7 +42,7 @@ impl KeyFolder {
     /// # Errors
     /// [`KeysError`].
     pub fn make_next_ledger(&self, origin: &str, random: &dyn Random) -> Result<NoteSigner, KeysError> {
-        files::create_folder(&self.path, Readers::Owner)?;
+        self.make_folder()?;
         self.or_make(NEXT_LEDGER_FILE, || {
             let signer = NoteSigner::new(origin, SigningKey::from_bytes(&draw(random)?));
             Ok(signer.map_err(std::io::Error::other)?.to_text())
@@ -56,27 +56,31 @@ impl KeyFolder {
     /// # Errors
     /// [`KeysError`].
     pub fn adopt_next_ledger(&self) -> Result<Option<PathBuf>, KeysError> {
-        if self.next_ledger()?.is_none() {
-            return Ok(None);
-        }
+        let Some(next) = self.next_ledger()? else { return Ok(None) };
         let kept = match self.ledger() {
+            // An earlier call came this far.
+            Ok(current) if current.to_text() == next.to_text() => None,
             Ok(old) => {
-                let kept = self.path.join(format!("ledger-{:08x}.key", old.verifier().id()));
-                let text = format!("{}\n", old.to_text());
-                files::replace(&kept, text.as_bytes(), Readers::Owner)?;
-                Some(kept)
+                let kept = format!("ledger-{:08x}.key", old.verifier().id());
+                self.replace(&kept, &format!("{}\n", old.to_text()))?;
+                Some(self.path.join(kept))
             }
             // The old one is lost: that is what the change is for.
             Err(KeysError::Missing { .. }) => None,
             Err(error) => return Err(error),
         };
-        files::rename(&self.path.join(NEXT_LEDGER_FILE), &self.path.join(LEDGER_FILE))?;
+        // Written under its new name before the old name goes: a rename that a crash takes back in part would take the key with it.
+        self.replace_ledger(&next)?;
+        let path = self.path.join(NEXT_LEDGER_FILE);
+        self.disk.remove(NEXT_LEDGER_FILE).map_err(DiskError::of("remove", &path))?;
+        self.sync("")?;
         Ok(kept)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::LEDGER_FILE;
     use super::*;
     use crate::random::SystemRandom;
 

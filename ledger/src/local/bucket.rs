@@ -12,6 +12,20 @@ use crate::s3::Place;
 use crate::writer::{Address, Ledger, OpenError};
 
 impl LocalLedger {
+    /// Opens the ledger in a bucket, with its keys in `keys`.
+    ///
+    /// # Errors
+    /// As [`LocalLedger::open`].
+    pub fn open_in_bucket(
+        place: &Place,
+        keys: KeyFolder,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<LocalLedger, LocalError> {
+        let ledger = Ledger::open_at(&Address::S3(place.clone()), keys.ledger_signers()?, Arc::clone(&clock))?;
+        LocalLedger::with(ledger, keys, false, clock, random)
+    }
+
     /// Opens the ledger in a bucket, or makes it, with its keys in `keys`.
     ///
     /// # Errors
@@ -24,10 +38,13 @@ impl LocalLedger {
     ) -> Result<LocalLedger, LocalError> {
         let address = Address::S3(place.clone());
         if keys.has_ledger_key()? {
-            match Ledger::open_at(&address, keys.ledger()?, Arc::clone(&clock)) {
+            match Ledger::open_at(&address, keys.ledger_signers()?, Arc::clone(&clock)) {
                 Err(OpenError::NoLedger) => {}
                 opened => return LocalLedger::with(opened?, keys, false, clock, random),
             }
+        }
+        if keys.is_fleets() {
+            return Err(LocalError::FleetFirst { path: place.to_string().into() });
         }
         if !files::names(&keys.path().join(LOCAL_FOLDER))?.is_empty() {
             let path = place.to_string().into();

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use cairn_schemas::commitment::Commitment;
 use cairn_schemas::record::Draft;
+use cairn_schemas::references::BlobReference;
 use cairn_schemas::time::Timestamp;
 use serde_json::Value;
 
 use super::line::{Line, LineFault};
 use super::{LocalError, LocalLedger};
+use crate::blob;
+use crate::files::DiskError;
 use crate::vault::{BlobPath, PersonalPath, SealPersonalError, SealedPersonal, Vault, VaultError};
 
 /// How lines of one input hide things. The vault is opened, and made, when the first line needs it.
@@ -27,7 +30,7 @@ pub struct Hiding<'l> {
 }
 
 impl<'l> Hiding<'l> {
-    /// For lines into the ledger at `path`. Where it has a vault, interrupted erasures are finished first.
+    /// For lines into the ledger, whose vault is the one beside `path`. Where it has a vault, interrupted erasures are finished first.
     ///
     /// # Errors
     /// [`LocalError::Vault`], or the ledger does not take a record of an erasure.
@@ -64,8 +67,12 @@ impl<'l> Hiding<'l> {
                 Err(reason) => return Ok(Err(LineFault::new(format!("/blobs/{number}/file"), reason))),
             }
         }
-        let (path, retain) = (self.path.clone(), self.retain);
-        let hidden = self.vault()?.hide(&path, &mut draft.data, personal, &files, retain, now);
+        let (ledger, retain) = (self.ledger.ledger(), self.retain);
+        let put = |reference: &BlobReference, file: Vec<u8>| {
+            let path = blob::path(&reference.digest);
+            ledger.put_file(&path, file).map_err(DiskError::of("write", Path::new(&path)))
+        };
+        let hidden = self.vault()?.hide(put, &mut draft.data, personal, &files, retain, now);
         Ok(match hidden {
             Ok(disclosures) => Ok(disclosures),
             Err(SealPersonalError::Key { source, .. } | SealPersonalError::Keep(source))

@@ -77,14 +77,13 @@ impl FromStr for Source {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Source, SourceError> {
-        let not_built = |feature| Err(SourceError::NotBuilt { text: text.to_owned(), feature });
+        #[cfg(not(all(feature = "s3", feature = "witness-client")))]
+        let not_built = |feature| Err::<Source, _>(SourceError::NotBuilt { text: text.to_owned(), feature });
         match text.split_once("://") {
             #[cfg(feature = "s3")]
             Some(("s3", _)) => Ok(Source::S3(text.parse()?)),
             #[cfg(not(feature = "s3"))]
             Some(("s3", _)) => not_built("s3"),
-            // The one build with a TLS stack is the one with S3.
-            Some(("https", _)) if !cfg!(feature = "s3") => not_built("s3"),
             #[cfg(feature = "witness-client")]
             Some(("http" | "https", rest)) if !rest.is_empty() => {
                 Ok(Source::Http(text.trim_end_matches('/').to_owned()))
@@ -125,6 +124,14 @@ fn failed(from: &dyn fmt::Display, what: &str, reason: impl fmt::Display) -> Mir
     MirrorError::Source { from: from.to_string(), what: what.to_owned(), reason: reason.to_string() }
 }
 
+/// The volumes that there may be, given the names in `volume/`; not those that are being dropped.
+fn named(names: &[String]) -> Vec<u64> {
+    let later = names.iter().filter_map(|name| volume::parse_number(name)).filter(|number| *number > 1);
+    let mut volumes: Vec<u64> = std::iter::once(1).chain(later).collect();
+    volumes.sort_unstable();
+    volume::without_dropped(volumes, &volume::marked(names.iter().map(String::as_str)))
+}
+
 struct Dir(PathBuf);
 
 impl Dir {
@@ -157,10 +164,7 @@ impl Files for Dir {
     fn volumes(&self) -> Result<Vec<u64>, MirrorError> {
         let names = crate::files::names(&self.0.join(volume::VOLUME_FOLDER));
         let names = names.map_err(|error| failed(&self.name(), volume::VOLUME_FOLDER, error))?;
-        let later = names.iter().filter_map(|name| volume::parse_number(name)).filter(|number| *number > 1);
-        let mut volumes: Vec<u64> = std::iter::once(1).chain(later).collect();
-        volumes.sort_unstable();
-        Ok(volumes)
+        Ok(named(&names))
     }
 
     fn list(&self, _: &[(u64, TreeSize)]) -> Result<Vec<Found>, MirrorError> {
@@ -271,10 +275,7 @@ mod bucket {
         fn volumes(&self) -> Result<Vec<u64>, MirrorError> {
             let names = self.reader.names(volume::VOLUME_FOLDER);
             let names = names.map_err(|error| failed(&self.place, volume::VOLUME_FOLDER, error))?;
-            let later = names.iter().filter_map(|name| volume::parse_number(name)).filter(|number| *number > 1);
-            let mut volumes: Vec<u64> = std::iter::once(1).chain(later).collect();
-            volumes.sort_unstable();
-            Ok(volumes)
+            Ok(named(&names))
         }
 
         fn list(&self, _: &[(u64, TreeSize)]) -> Result<Vec<Found>, MirrorError> {

@@ -1,5 +1,7 @@
 //! Mirrors of directories, while they grow, and of servers.
 
+use std::fs;
+use std::io::Write as _;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
@@ -11,13 +13,13 @@ use crate::writer::Ledger;
 const SOON: Duration = Duration::from_secs(30);
 
 /// A ledger that a control plane appends to.
-struct Growing {
-    ledger: Ledger,
+pub(super) struct Growing {
+    pub(super) ledger: Ledger,
     control: Producer,
 }
 
 impl Growing {
-    fn create(dir: &Path) -> Growing {
+    pub(super) fn create(dir: &Path) -> Growing {
         let ledger = Ledger::create(dir, &opened(), signer(), clock()).unwrap();
         let mut control = Producer::control();
         let opening = control.opening(None);
@@ -26,7 +28,7 @@ impl Growing {
     }
 
     /// Grows to `size` records, published.
-    fn to(&mut self, size: u64) {
+    pub(super) fn to(&mut self, size: u64) {
         while self.ledger.size().0 < size {
             let record = self.control.record(self.ledger.size().0);
             self.ledger.append(&self.control.stream(), vec![record]).unwrap();
@@ -40,7 +42,7 @@ fn copy(from: &Path, to: &Path) -> Mirrored {
 }
 
 /// Checks what the mirror's checkpoint covers, from its bytes.
-fn check(dir: &Path) -> u64 {
+pub(super) fn check(dir: &Path) -> u64 {
     let dir = LedgerDir::open(dir).unwrap();
     let (checkpoint, _) = dir.checkpoint().unwrap();
     let mut tree = crate::tree::Frontier::new();

@@ -29,27 +29,30 @@ use super::client::{Client, ConnectError, Retention, Version};
 use super::epoch::{Epoch, TOKEN_LEN};
 use super::objects::{Condition, ObjectError, ObjectStore as _, Removal};
 use super::place::Place;
-use super::session::{STAGING_FOLDER, Session, SessionError};
+use super::session::{STAGING_FOLDER, Session, SessionError, put_object};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::LockGuard;
 use crate::durable::NewFile;
 use crate::random::{Random as _, SystemRandom};
-use crate::store::{Durable, Groundwork, Log, Replaying, Store, StoreError};
+use crate::store::{Durable, Groundwork, Log, ReleaseFiles, Replaying, Store, StoreError};
 use crate::streams::Written;
 use crate::volume;
-use crate::wal::{WAL_FOLDER, WalError, decode_group, encode_group};
+use crate::wal::{Found, WAL_FOLDER, WalError, decode_group, encode_group};
 
-/// Groups that are on their way at once. Each is a request that costs money and work: what comes in while these are on their way goes
-/// together into the next.
-pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 2;
+/// Groups that are on their way at once. Each is a request that costs money and work: one follows another that is on its way only when
+/// much waits (`writer/threads.rs`).
+pub(crate) const GROUPS_IN_FLIGHT_MAX: usize = 4;
 /// Files that are on their way at once.
 const FILES_IN_FLIGHT_MAX: usize = 16;
+/// Many files begin one after another within this time, and not all at once: groups are on their way beside them, and somebody waits for
+/// these.
+const FILES_SPREAD: Duration = Duration::from_millis(600);
 /// The object that the living writer replaces.
 pub(crate) const WRITER_FILE: &str = "writer";
 /// How often it does.
 const BEAT_INTERVAL: Duration = Duration::from_secs(3);
-/// Under load a checkpoint is published this often: it costs ten requests.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
+/// Under load a checkpoint is published this often: it costs ten requests beside those for full tiles.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often somebody who wants to take over looks at it, and how often in vain before the writer counts as dead.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 10;
@@ -69,7 +72,7 @@ fn runtime() -> io::Result<&'static Runtime> {
 }
 
 /// Runs on the runtime, and waits on this thread.
-fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+pub(super) fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     begin(future).recv().expect("invariant: the runtime outlives every call, and a call that panics is a bug")
 }
 
@@ -87,11 +90,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn of_session(error: SessionError) -> io::Error {
+pub(super) fn of_session(error: SessionError) -> io::Error {
     io::Error::other(error)
 }
 
-fn of_objects(error: ObjectError) -> io::Error {
+pub(super) fn of_objects(error: ObjectError) -> io::Error {
     io::Error::other(error)
 }
 
@@ -186,6 +189,10 @@ impl Bucket {
             batches: Arc::default(),
             removals,
         }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     fn session(&self) -> Option<Arc<Session<Client>>> {
@@ -373,7 +380,7 @@ impl Store for Bucket {
         let (client, key) = (self.client.clone(), path.to_owned());
         let found = wait(async move { client.get(&key).await }).map_err(of_objects)?;
         let bytes = found.ok_or(io::ErrorKind::NotFound)?.bytes;
-        if path != CHECKPOINT_FILE {
+        if path != CHECKPOINT_FILE && !path.ends_with("/checkpoint") {
             return Ok(bytes);
         }
         // Who writes is nobody's business above; a volume without records is none yet.
@@ -398,12 +405,17 @@ impl Store for Bucket {
     fn write(&self, files: &[NewFile]) -> Result<(), StoreError> {
         let session = self.writing()?;
         let permits = Arc::new(Semaphore::new(FILES_IN_FLIGHT_MAX));
-        let begun: Vec<_> = files
-            .iter()
-            .map(|file| {
+        let many = files.len() > FILES_IN_FLIGHT_MAX;
+        let apart = if many { FILES_SPREAD.div_f64(files.len() as f64) } else { Duration::ZERO };
+        let begun: Vec<_> = (0..)
+            .zip(files)
+            .map(|(number, file)| {
                 let (session, permits) = (session.clone(), permits.clone());
                 let (key, bytes) = (file.path.clone(), file.bytes.clone());
                 begin(async move {
+                    if many {
+                        tokio::time::sleep(apart * number).await;
+                    }
                     let _permit = permits.acquire().await;
                     let lock = is_immutable(&key);
                     let version = session.write(&key, &bytes, lock).await?;
@@ -422,6 +434,13 @@ impl Store for Bucket {
             }
         }
         Ok(())
+    }
+
+    /// Needs no session, as release files need none, and no line of `versions/`: the record has its digest.
+    fn write_named(&self, file: &NewFile) -> Result<(), StoreError> {
+        let (client, key, bytes) = (self.client.clone(), file.path.clone(), file.bytes.clone());
+        let (_, other) = wait(async move { put_object(&client, &key, &bytes, true).await }).map_err(written)?;
+        if other.is_some() { Err(StoreError::Conflict { path: file.path.clone() }) } else { Ok(()) }
     }
 
     fn replace(&self, file: &NewFile) -> Result<(), StoreError> {
@@ -475,6 +494,10 @@ impl Store for Bucket {
 
     fn publish_interval(&self) -> Duration {
         PUBLISH_INTERVAL
+    }
+
+    fn release_files(&self) -> Option<&dyn ReleaseFiles> {
+        Some(self)
     }
 
     fn replay(&self, _: Digest, next: RecordIndex) -> Result<Box<dyn Replaying + '_>, WalError> {
@@ -531,10 +554,35 @@ impl Store for Bucket {
 
     fn remove_volume(&self, number: u64) -> io::Result<()> {
         let client = self.client.clone();
+        let removal = |key: String| [Removal { key, version: None }];
+        let mark = volume::dropped_mark(number);
         wait(async move {
-            // The checkpoint first, so that what an error leaves is no volume any more.
+            match client.put(&mark, b"", &Condition::Absent, false).await {
+                // An earlier attempt's, or this one's behind an answer that was lost.
+                Ok(_) | Err(ObjectError::Precondition) => {}
+                Err(error) => return Err(of_objects(error)),
+            }
+            // What was locked last is unlocked last: the checkpoint that the volume ended with, and the line of its version. Where that may not be
+            // removed yet, nothing is, and the volume counts again.
+            let last = |keys: Vec<String>| {
+                let number = |key: &String| key.rsplit('/').next().and_then(|name| name.parse::<u64>().ok());
+                keys.into_iter().max_by_key(number)
+            };
+            let checkpoint = volume::path(number, CHECKPOINT_FILE);
+            for folder in ["versions/", "checkpoints/"] {
+                let keys = client.list(&volume::path(number, folder)).await.map_err(of_objects)?;
+                let Some(key) = last(keys) else { continue };
+                if let Err(error) = client.delete(&removal(key)).await {
+                    if matches!(error, ObjectError::Refused(_))
+                        && client.get(&checkpoint).await.map_err(of_objects)?.is_some()
+                    {
+                        client.delete(&removal(mark)).await.map_err(of_objects)?;
+                    }
+                    return Err(of_objects(error));
+                }
+            }
             let names = if number > 1 {
-                vec![volume::path(number, CHECKPOINT_FILE), format!("{}/", volume::folder(number))]
+                vec![checkpoint, format!("{}/", volume::folder(number))]
             } else {
                 [CHECKPOINT_FILE, "cosigned", "tile/", "checkpoints/", "staging/", "versions/"]
                     .map(str::to_owned)
@@ -548,7 +596,7 @@ impl Store for Bucket {
                     client.delete(&removals).await.map_err(of_objects)?;
                 }
             }
-            Ok(())
+            client.delete(&removal(mark)).await.map_err(of_objects)
         })
     }
 }
@@ -562,7 +610,7 @@ struct Walk<'a> {
 }
 
 impl Replaying for Walk<'_> {
-    fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>, WalError> {
+    fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError> {
         let Some(session) = self.session.clone() else { return Ok(None) };
         let (next, begun) = (self.next, std::mem::replace(&mut self.begun, true));
         let walker = session.clone();
@@ -586,7 +634,8 @@ impl Replaying for Walk<'_> {
         })?;
         self.next = first + records.len() as u64;
         let skip = usize::try_from(next - first).expect("invariant: groups are bounded");
-        Ok(Some(records[skip..].iter().map(|record| record.to_vec()).collect()))
+        let found = |record: &&[u8]| Found::new(Arc::new(record.to_vec()), 0..record.len());
+        Ok(Some(records[skip..].iter().map(found).collect()))
     }
 }
 
@@ -609,6 +658,12 @@ impl Reader {
     pub(crate) fn names(&self, folder: &str) -> Result<Vec<String>, ObjectError> {
         let (client, folder) = (self.client.clone(), folder.to_owned());
         wait(async move { client.names(&folder).await })
+    }
+
+    /// The names in a folder, and whether each is a folder.
+    pub(crate) fn entries(&self, folder: &str) -> Result<Vec<(String, bool)>, ObjectError> {
+        let (client, folder) = (self.client.clone(), folder.to_owned());
+        wait(async move { client.entries(&folder).await })
     }
 
     /// Every object with its length.
@@ -727,7 +782,7 @@ mod tests {
     fn the_limits_are_the_documents() {
         let document = include_str!("../../FORMAT.md");
         for (what, text, code) in [
-            ("groups on their way at once", "2", GROUPS_IN_FLIGHT_MAX == 2),
+            ("groups on their way at once", "4", GROUPS_IN_FLIGHT_MAX == 4),
             ("silence after which a writer counts as dead", "10 s", LOOK_INTERVAL * LOOKS == Duration::from_secs(10)),
             ("attempts at one object before the writer stops", "30", super::super::session::ATTEMPTS_MAX == 30),
             ("prefix", "512 bytes", super::super::place::PREFIX_LEN_MAX == 512),

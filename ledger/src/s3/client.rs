@@ -4,8 +4,10 @@
 //! machine's role. With an endpoint of one's own (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`, a profile's `endpoint_url`) the bucket
 //! stands in the path, not in the host name.
 //!
-//! Every PUT carries `x-amz-checksum-sha256`: the server refuses bytes that changed on the way, and AWS refuses a PUT to a bucket with
-//! Object Lock that has no checksum, which other servers do not.
+//! Every PUT carries a checksum: the server refuses bytes that changed on the way, and AWS refuses a PUT to a bucket with Object Lock that
+//! has none, which other servers do not. What is locked has `x-amz-checksum-sha256`, which the server keeps with it and tells everybody who
+//! asks; what is not lives for minutes, and has `x-amz-checksum-crc32c`, which costs neither side anything. Over TLS nothing else is
+//! hashed: the request is signed, its body is not. Without TLS the body's SHA-256 is signed too, since anybody may change it on the way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +18,12 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, ProvideCredentials as _, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{BucketVersioningStatus, Delete, ObjectIdentifier, ObjectLockEnabled, ObjectLockMode};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ChecksumAlgorithm, Delete, ObjectIdentifier, ObjectLockEnabled, ObjectLockMode,
+    ObjectLockRetention, ObjectLockRetentionMode,
+};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -94,6 +100,8 @@ pub(crate) struct Client {
     /// With `/` at its end, or empty.
     prefix: Arc<str>,
     versioned: bool,
+    /// Nothing guards a request on its way but its signature.
+    without_tls: bool,
     retention: Option<Duration>,
     clock: Arc<dyn Clock>,
 }
@@ -126,7 +134,10 @@ impl Client {
                 .await
                 .map_err(|error| ConnectError::Credentials { reason: DisplayErrorContext(&error).to_string() })?,
         };
-        let own_endpoint = shared.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+        let of_s3 = std::env::var("AWS_ENDPOINT_URL_S3").ok();
+        let endpoints = [shared.endpoint_url(), of_s3.as_deref()];
+        let without_tls = endpoints.into_iter().flatten().any(|url| url.starts_with("http://"));
+        let own_endpoint = shared.endpoint_url().is_some() || of_s3.is_some();
         let mut config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(own_endpoint);
         if shared.region().is_none() {
             config = config.region(Region::new("us-east-1"));
@@ -149,7 +160,7 @@ impl Client {
         }
         let prefix = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
         let retention = place.retention;
-        Ok(Client { s3, bucket: bucket.into(), prefix: prefix.into(), versioned, retention, clock })
+        Ok(Client { s3, bucket: bucket.into(), prefix: prefix.into(), versioned, without_tls, retention, clock })
     }
 
     /// The objects below a folder of this prefix.
@@ -162,12 +173,22 @@ impl Client {
         self.versioned
     }
 
+    /// Whether what never changes is locked.
+    pub(crate) fn locks(&self) -> bool {
+        self.retention.is_some()
+    }
+
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
     /// The names in a folder: of objects, and of folders.
     pub(crate) async fn names(&self, folder: &str) -> Result<Vec<String>, ObjectError> {
+        Ok(self.entries(folder).await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The same, and whether each is a folder.
+    pub(crate) async fn entries(&self, folder: &str) -> Result<Vec<(String, bool)>, ObjectError> {
         let prefix = if folder.is_empty() { self.prefix.to_string() } else { format!("{}{folder}/", self.prefix) };
         let mut names = Vec::new();
         let mut next = None;
@@ -176,10 +197,11 @@ impl Client {
             let page = request.set_continuation_token(next).send().await.map_err(refusal)?;
             let objects = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&prefix));
             let folders = page.common_prefixes().iter().filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
-            names.extend(objects.chain(folders.map(|name| name.trim_end_matches('/'))).map(str::to_owned));
+            names.extend(objects.map(|name| (name.to_owned(), false)));
+            names.extend(folders.map(|name| (name.trim_end_matches('/').to_owned(), true)));
             next = page.next_continuation_token;
             if next.is_none() {
-                names.retain(|name| !name.is_empty());
+                names.retain(|(name, _)| !name.is_empty());
                 return Ok(names);
             }
         }
@@ -203,12 +225,22 @@ impl Client {
         }
     }
 
-    /// Writes an object whatever is there: for what the protocol does not rest on.
-    /// Its tag.
+    /// Writes an object whatever is there: for what the protocol does not rest on. Its tag.
     pub(crate) async fn overwrite(&self, key: &str, bytes: &[u8]) -> Result<String, ObjectError> {
-        let request = self.s3.put_object().bucket(&*self.bucket).key(self.key(key));
-        let request = request.checksum_sha256(checksum(bytes)).body(ByteStream::from(bytes.to_vec()));
-        request.send().await.map(|stored| stored.e_tag.unwrap_or_default()).map_err(refusal)
+        let request = self.s3.put_object().bucket(&*self.bucket).key(self.key(key)).checksum_crc32_c(crc32c(bytes));
+        self.send(request, bytes).await.map(|stored| stored.etag)
+    }
+
+    async fn send(&self, request: PutObjectFluentBuilder, bytes: &[u8]) -> Result<Stored, ObjectError> {
+        let request = request.body(ByteStream::from(bytes.to_vec()));
+        let stored = if self.without_tls {
+            request.send().await
+        } else {
+            request.customize().disable_payload_signing().send().await
+        };
+        let stored = stored.map_err(refusal)?;
+        let version = stored.version_id.filter(|version| version != "null");
+        Ok(Stored { etag: stored.e_tag.unwrap_or_default(), version })
     }
 
     /// Every version of every object whose key begins so, and every delete marker, as the server lists them.
@@ -249,6 +281,23 @@ impl Client {
         }
     }
 
+    /// Locks a version that is there, as one that is written under a lock.
+    pub(crate) async fn lock(&self, key: &str, version: Option<&str>) -> Result<(), ObjectError> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        let until = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Compliance);
+        let until = until.retain_until_date(self.locked_until(retention)).build();
+        let request = self.s3.put_object_retention().bucket(&*self.bucket).key(self.key(key)).retention(until);
+        // AWS wants a digest of the body of this request; the SDK computes it.
+        let request = request.checksum_algorithm(ChecksumAlgorithm::Sha256);
+        request.set_version_id(version.map(str::to_owned)).send().await.map(drop).map_err(refusal)
+    }
+
+    /// Until when something is locked that is written now.
+    fn locked_until(&self, retention: Duration) -> DateTime {
+        let until = self.clock.now().plus(retention).nanos() / 1_000_000_000;
+        DateTime::from_secs(i64::try_from(until).unwrap_or(i64::MAX))
+    }
+
     /// How a version is locked, if it is.
     pub(crate) async fn retention(&self, key: &str, version: &str) -> Result<Option<Retention>, ObjectError> {
         let request = self.s3.head_object().bucket(&*self.bucket).key(self.key(key));
@@ -275,8 +324,12 @@ impl Client {
     }
 }
 
-fn checksum(bytes: &[u8]) -> String {
+fn sha256(bytes: &[u8]) -> String {
     STANDARD.encode(Digest::sha256(bytes).as_bytes())
+}
+
+fn crc32c(bytes: &[u8]) -> String {
+    STANDARD.encode(crc32c::crc32c(bytes).to_be_bytes())
 }
 
 /// What an error of the SDK says about what was done.
@@ -317,19 +370,16 @@ impl ObjectStore for Client {
 
     async fn put(&self, key: &str, bytes: &[u8], condition: &Condition, lock: bool) -> Result<Stored, ObjectError> {
         let request = self.s3.put_object().bucket(&*self.bucket).key(self.key(key));
-        let mut request = request.checksum_sha256(checksum(bytes)).body(ByteStream::from(bytes.to_vec()));
-        request = match condition {
+        let mut request = match condition {
             Condition::Absent => request.if_none_match("*"),
             Condition::Is(etag) => request.if_match(etag),
         };
+        request = if lock { request.checksum_sha256(sha256(bytes)) } else { request.checksum_crc32_c(crc32c(bytes)) };
         if let Some(retention) = self.retention.filter(|_| lock) {
-            let until = self.clock.now().plus(retention).nanos() / 1_000_000_000;
-            let until = DateTime::from_secs(i64::try_from(until).unwrap_or(i64::MAX));
+            let until = self.locked_until(retention);
             request = request.object_lock_mode(ObjectLockMode::Compliance).object_lock_retain_until_date(until);
         }
-        let stored = request.send().await.map_err(refusal)?;
-        let version = stored.version_id.filter(|version| version != "null");
-        Ok(Stored { etag: stored.e_tag.unwrap_or_default(), version })
+        self.send(request, bytes).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {

@@ -174,6 +174,20 @@ async fn put<O: ObjectStore>(
     }
 }
 
+/// Writes an object unless there is one. Its version, where the bucket keeps versions; and where another one stands there, its bytes.
+pub(super) async fn put_object<O: ObjectStore>(
+    objects: &O,
+    key: &str,
+    bytes: &[u8],
+    lock: bool,
+) -> Result<(Option<String>, Option<Vec<u8>>), SessionError> {
+    match put(objects, key, bytes, &Condition::Absent, lock).await? {
+        Outcome::Ours(stored) => Ok((stored.version, None)),
+        Outcome::Theirs(Some(object)) => Ok((object.version, Some(object.bytes))),
+        Outcome::Theirs(None) => Err(SessionError::Other { key: key.to_owned() }),
+    }
+}
+
 async fn read_head<O: ObjectStore>(objects: &O) -> Result<Option<Head>, SessionError> {
     let Some(object) = get(objects, CHECKPOINT_FILE).await? else { return Ok(None) };
     let (note, epoch, checkpoint) = Epoch::off(&object.bytes)?;

@@ -422,3 +422,38 @@ fn records_of_a_later_version_take_their_place() {
     let unknown = Producer::named("sensor-2", 12, 5).record(1);
     assert!(rules.streams.replay(&unknown, Digest::ZERO).unwrap_err().to_string().contains("is not open"));
 }
+
+#[test]
+fn attributes_are_the_same_from_the_end_and_from_the_whole() {
+    let mut sensor = Producer::named("sensor-1", 11, 1);
+    let mut tricky = capabilities(1);
+    tricky.data["can"] = serde_json::json!([r#"","type":"cairn.x.v1"}"#, r#"","source":"/streams/ledger"#, "é\u{1}\\"]);
+    let plain = [
+        sensor.opening(None),
+        sensor.record(7),
+        sensor.head(),
+        sensor.seal(tricky.clone()),
+        sensor.seal(tricky.clone().subject(r#"","specversion":"1.0"#)),
+        sensor.seal(capabilities(2).subject("somebody \\")),
+        Producer::control().opening(None),
+    ];
+    for record in &plain {
+        let found = Attributes::read_end(record);
+        assert!(found.is_some(), "{}", String::from_utf8_lossy(record));
+        assert_eq!(found, Attributes::read_all(record).ok());
+    }
+    let foreign = sensor.seal(tricky.foreignid("1"));
+    assert_eq!(Attributes::read_end(&foreign), None, "that is the other way's");
+    assert_eq!(Attributes::read(&foreign).unwrap().foreignid.as_deref(), Some("1"));
+    // Whatever is cut off or changed is never something else than before.
+    let record = &plain[4];
+    for at in 0..record.len() {
+        assert_eq!(Attributes::read_end(&record[..at]), None);
+        let mut changed = record.clone();
+        changed[at] = b' ';
+        if let (Some(found), Ok(whole)) = (Attributes::read_end(&changed), Attributes::read_all(&changed)) {
+            assert_eq!(found, whole, "byte {at}");
+        }
+    }
+    assert!(Attributes::read(b"garbage").is_err());
+}

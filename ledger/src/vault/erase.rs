@@ -23,7 +23,7 @@ use cairn_schemas::commitment::KeyId;
 use cairn_schemas::data::{ERASED_KEYS_MAX, ErasureReason, PrivacyErased};
 use cairn_schemas::record::{ATTRIBUTE_LEN_MAX, Draft};
 
-use super::keep::{SUBJECTS, failed, index_path};
+use super::keep::{failed, index_path};
 use super::{ERASING, Intent, Vault, VaultError, disclosure_folder, key_path};
 use crate::disk::Disk;
 use crate::durable::NewFile;
@@ -129,6 +129,8 @@ impl Vault {
     pub fn destroy(&self, erasure: &Erasure) -> Result<(), VaultError> {
         let mut folders = self.lock();
         let disk = &*self.disk;
+        // What says that it began must not be lost: nobody would make the record.
+        self.make_sure()?;
         for &id in erasure.keys() {
             // Whose it is, before nobody can say.
             let subject = match self.key(id) {
@@ -143,13 +145,13 @@ impl Vault {
                 let mut ids = self.ids(&subject)?;
                 ids.retain(|other| *other != id);
                 if ids.is_empty() {
-                    // Not overwritten: it holds ids only, and the records have those too.
+                    // Not overwritten: it holds ids only, and the records have those too. Not synced: one that comes back names keys that
+                    // are not there.
                     let path = index_path(&subject);
                     match disk.remove(&path) {
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                         done => done.map_err(failed("remove", &path))?,
                     }
-                    disk.sync_folder(SUBJECTS).map_err(failed("sync", SUBJECTS))?;
                 } else {
                     self.write_index(&mut folders, &subject, &ids)?;
                 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::durable::{self, Folders, NewFile};
 use crate::files::{Readers, create_folder};
 use crate::random::Random;
 
-pub(super) const SUBJECTS: &str = "subjects";
+const SUBJECTS: &str = "subjects";
 const SECRET_FILE: &str = "secret";
 const SECRET_MAGIC: &[u8; 8] = b"CAIRNVLT";
 const SECRET_VERSION: u32 = 1;
@@ -45,6 +46,8 @@ pub struct Vault {
     pub(super) random: Arc<dyn Random>,
     /// The index's key.
     secret: TokenKey,
+    /// Names may be there that a crash takes back: of a process that ended in between, or of a write that failed.
+    unsure: AtomicBool,
     /// One change at a time.
     pub(super) folders: Mutex<Folders>,
     _lock: LockGuard,
@@ -84,9 +87,9 @@ impl Vault {
         for name in disk.list(TEMPORARY).map_err(failed("list", TEMPORARY))? {
             super::erase::destroy(&*disk, &format!("{TEMPORARY}/{name}"))?;
         }
-        disk.sync_folder(TEMPORARY).map_err(failed("sync", TEMPORARY))?;
+        // Not synced: a name that comes back has zeros behind it.
         let secret = secret(&*disk, &mut folders, &*random)?;
-        Ok(Vault { disk, random, secret, folders: Mutex::new(folders), _lock: lock })
+        Ok(Vault { disk, random, secret, folders: Mutex::new(folders), unsure: AtomicBool::new(true), _lock: lock })
     }
 
     /// The key under which a subject's values are kept from now on; made, durably, where there is none. With `retain`, it expires: a
@@ -102,6 +105,8 @@ impl Vault {
             if let Some(key) = self.key(id)?
                 && fits(key.expires, retain, now)
             {
+                // A key that the index forgets could not be erased by its subject.
+                self.make_sure()?;
                 return Ok(id);
             }
         }
@@ -277,7 +282,19 @@ impl Vault {
 
     pub(super) fn write(&self, folders: &mut Folders, files: &[NewFile]) -> Result<(), VaultError> {
         durable::write_files_by(&*self.disk, folders, TEMPORARY, files)
+            .inspect_err(|_| self.unsure.store(true, Ordering::Relaxed))
             .map_err(failed("write", files.first().map_or("", |file| file.path.as_str())))
+    }
+
+    /// Makes the names that are there durable. Their bytes are: a file gets its name behind a sync.
+    pub(super) fn make_sure(&self) -> Result<(), VaultError> {
+        if self.unsure.load(Ordering::Relaxed) {
+            for folder in [KEYS, SUBJECTS, super::ERASING] {
+                self.disk.sync_folder(folder).map_err(failed("sync", folder))?;
+            }
+            self.unsure.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(super) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, VaultError> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_schemas::commitment::{Disclosure, DisclosureError, KeyId, SALT_LEN};
-use cairn_schemas::references::{self, Reference};
+use cairn_schemas::references::{self, BlobReference, Reference};
 use cairn_schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -148,18 +148,20 @@ impl Vault {
         retain: Option<Duration>,
         now: Timestamp,
     ) -> Result<(), SealPersonalError> {
-        let disclosures = self.hide(ledger, data, personal, blobs, retain, now)?;
+        let put = |reference: &BlobReference, file: Vec<u8>| blob::put(ledger, reference, &file);
+        let disclosures = self.hide(put, data, personal, blobs, retain, now)?;
         self.keep(&disclosures).map_err(SealPersonalError::Keep)
     }
 
     /// [`Vault::seal_payload`] for callers with many payloads: keys and blobs are durable when this returns, and the disclosures are the
-    /// caller's to [`Vault::keep`], many at once, before any of the records is appended.
+    /// caller's to [`Vault::keep`], many at once, before any of the records is appended. `put` puts the bytes of a blob's file under its
+    /// path ([`blob::path`]) in the ledger, wherever that lies, durable when it returns.
     ///
     /// # Errors
     /// As there.
     pub fn hide(
         &self,
-        ledger: &Path,
+        put: impl Fn(&BlobReference, Vec<u8>) -> Result<(), DiskError>,
         data: &mut Value,
         personal: &[PersonalPath],
         blobs: &[BlobPath],
@@ -179,7 +181,7 @@ impl Vault {
             };
             let (reference, bytes) = key.and_then(|key| self.seal_blob(key, &plain)).map_err(failed)?;
             place(data, path, reference.to_value())?;
-            blob::put(ledger, &reference, &bytes)?;
+            put(&reference, bytes)?;
         }
         Ok(disclosures)
     }

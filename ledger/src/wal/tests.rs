@@ -27,7 +27,7 @@ fn replay(disk: &FaultyDisk, next: u64) -> Result<Vec<Vec<u8>>, WalError> {
     let mut replay = Replay::new(disk, origin(), RecordIndex(next))?;
     let mut records = Vec::new();
     while let Some(segment) = replay.segment(disk)? {
-        records.extend(segment);
+        records.extend(segment.iter().map(|record| record.to_vec()));
     }
     Ok(records)
 }
@@ -64,6 +64,102 @@ fn a_torn_group_is_cut_off_whole() {
         let records = replay(&disk, 0).unwrap();
         assert!(records.len() == 10 || records.len() == 40, "seed {seed}: {}", records.len());
     }
+}
+
+/// Reads the log to its end and goes on with it.
+fn gone_on(disk: &FaultyDisk, next: u64) -> (Vec<Vec<u8>>, Result<Wal, WalError>) {
+    let mut replay = Replay::new(disk, origin(), RecordIndex(next)).unwrap();
+    let mut records = Vec::new();
+    while let Some(segment) = replay.segment(disk).unwrap() {
+        records.extend(segment.iter().map(|record| record.to_vec()));
+    }
+    (records, replay.go_on(Arc::new(disk.clone()), SMALL))
+}
+
+#[test]
+fn a_log_goes_on_behind_a_torn_group_crash_after_crash() {
+    for seed in 0..400 {
+        let disk = FaultyDisk::new(seed);
+        let mut wal = started(&disk, 0);
+        append(&mut wal, 0..10, 0).unwrap();
+        let mut acknowledged = 10;
+        for round in 0..6 {
+            // A group of which any sectors may be there. Its indexes are given away again to groups of another size.
+            disk.fail_after(1, seed % 2 == 0);
+            assert!(append(&mut wal, acknowledged..acknowledged + 8 + 5 * (round % 3), 0).is_err());
+            if (seed + round) % 3 == 0 {
+                disk.end_process()
+            } else {
+                disk.crash()
+            }
+            // Recovery is cut short as well, and done again.
+            let first = replay(&disk, 0).unwrap();
+            disk.fail_after((seed + round) % 9, round % 2 == 0);
+            drop(gone_on(&disk, 0));
+            if seed % 5 == 0 {
+                disk.end_process()
+            } else {
+                disk.crash()
+            }
+            let (records, log) = gone_on(&disk, 0);
+            wal = log.unwrap();
+            assert!(
+                records.len() >= acknowledged as usize && records.len() <= first.len(),
+                "seed {seed}, round {round}"
+            );
+            disk.crash();
+            assert_eq!(replay(&disk, 0).unwrap(), records, "seed {seed}, round {round}: what was read survives");
+            acknowledged = records.len() as u64;
+            append(&mut wal, acknowledged..acknowledged + 1 + round, 0).unwrap();
+            acknowledged += 1 + round;
+        }
+        drop(wal);
+        disk.crash();
+        assert_eq!(replay(&disk, 0).unwrap(), (0..acknowledged).map(record).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
+#[test]
+fn segments_of_the_process_before_stay_until_they_are_covered() {
+    let disk = FaultyDisk::new(3);
+    let mut wal = started(&disk, 0);
+    (0..400).for_each(|index| append(&mut wal, index..index + 1, 0).unwrap());
+    drop(wal);
+    disk.end_process();
+    let before = disk.list(WAL_FOLDER).unwrap();
+    let (records, log) = gone_on(&disk, 250);
+    let mut wal = log.unwrap();
+    assert_eq!(records, (250..400).map(record).collect::<Vec<_>>());
+    assert!(before.iter().all(|name| disk.list(WAL_FOLDER).unwrap().contains(name)));
+    append(&mut wal, 400..401, 250).unwrap();
+    let groundwork = wal.groundwork();
+    for covered in [250, 300, 399, 401] {
+        groundwork(covered);
+        assert_eq!(replay(&disk, covered).unwrap(), (covered..401).map(record).collect::<Vec<_>>(), "{covered}");
+        assert_eq!(replay(&disk.copy(1), covered).unwrap().len() as u64, 401 - covered);
+    }
+    assert_eq!(disk.list(WAL_FOLDER).unwrap(), ["00000000000000000399.wal"], "the last group and what followed");
+    disk.crash();
+    assert_eq!(replay(&disk, 401).unwrap(), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn a_segment_that_goes_past_the_next_one_or_does_not_reach_it_is_damaged() {
+    let disk = FaultyDisk::new(3);
+    let mut wal = started(&disk, 0);
+    for group in [0..4, 4..8, 8..9] {
+        append(&mut wal, group, 0).unwrap();
+    }
+    drop(wal);
+    for first in [6, 9] {
+        let disk = disk.copy(first);
+        append(&mut started(&disk, first), first..first + 2, 0).unwrap();
+        let read = replay(&disk, 0);
+        assert_eq!(read.is_ok(), first == 9, "{read:?}");
+    }
+    // A segment is named when its first group is durable: that was never torn.
+    disk.tamper(&segment_path(RecordIndex(0)), |bytes| bytes[HEADER_LEN..].fill(0));
+    assert!(matches!(replay(&disk, 0), Err(WalError::Damaged { .. })));
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! The body of `add-checkpoint`: an old size, a consistency proof, a checkpoint.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::TreeSize;
 use thiserror::Error;
 
+use crate::hash_lines::{self, HashLinesError, Lines};
 use crate::tree::PROOF_LEN_MAX;
 
 /// Longest body, in bytes: 63 hashes and a checkpoint with some thirty ML-DSA-44 signatures.
@@ -54,11 +53,7 @@ impl AddCheckpoint {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("old {}\n", self.old);
-        for hash in &self.proof {
-            text += &STANDARD.encode(hash.as_bytes());
-            text.push('\n');
-        }
-        text.push('\n');
+        hash_lines::write(&mut text, &self.proof);
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(&self.checkpoint);
         bytes
@@ -72,31 +67,15 @@ impl AddCheckpoint {
         if bytes.len() > REQUEST_LEN_MAX {
             return Err(RequestError::TooLong { len: bytes.len() });
         }
-        let mut rest = bytes;
-        let mut line = 0;
-        let mut next = |expected| {
-            line += 1;
-            let refuse = RequestError::Line { line, expected };
-            let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| refuse.clone())?;
-            let text = std::str::from_utf8(&rest[..end]).map_err(|_| refuse.clone())?;
-            rest = &rest[end + 1..];
-            Ok((text, refuse))
-        };
-        let (text, refuse) = next("`old` and a size in decimal")?;
-        let old = text.strip_prefix("old ").and_then(parse_size).ok_or(refuse)?;
-        let mut proof = Vec::new();
-        loop {
-            let (text, refuse) = next("a hash of 32 bytes in base64, or empty")?;
-            if text.is_empty() {
-                break;
-            }
-            if proof.len() == PROOF_LEN_MAX {
-                return Err(RequestError::TooManyHashes);
-            }
-            let hash = STANDARD.decode(text).ok().and_then(|bytes| Digest::try_from(&bytes[..]).ok());
-            proof.push(hash.ok_or(refuse)?);
-        }
-        Ok(AddCheckpoint { old, proof, checkpoint: rest.to_vec() })
+        let mut lines = Lines::new(bytes);
+        let refuse = |lines: &Lines<'_>, expected| RequestError::Line { line: lines.number(), expected };
+        let old = lines.next().and_then(|line| line.strip_prefix("old ")).and_then(parse_size);
+        let old = old.ok_or_else(|| refuse(&lines, "`old` and a size in decimal"))?;
+        let proof = lines.hashes().map_err(|error| match error {
+            HashLinesError::TooMany => RequestError::TooManyHashes,
+            HashLinesError::Ends | HashLinesError::NotAHash => refuse(&lines, "a hash of 32 bytes in base64, or empty"),
+        })?;
+        Ok(AddCheckpoint { old, proof, checkpoint: lines.rest().to_vec() })
     }
 }
 
@@ -108,6 +87,8 @@ pub(crate) fn parse_size(text: &str) -> Option<TreeSize> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
 
     use super::*;

@@ -128,7 +128,7 @@ impl Ledger {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, reason));
         }
         let file = NewFile { path: path.to_owned(), bytes };
-        self.inner.shared().root.write(&[file]).map_err(|error| match error {
+        self.inner.shared().root.write_named(&file).map_err(|error| match error {
             StoreError::Io(error) => error,
             conflict => std::io::Error::other(conflict),
         })

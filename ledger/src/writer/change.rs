@@ -286,9 +286,12 @@ impl Ledger {
             return Err(ChangeError::Volume { reason });
         }
         let full = |reason: String| ChangeError::Full { reason };
-        let present = volumes::present(&*shared.root).map_err(|error| full(threads::one_line(&error)))?;
+        let listed = |listed: Result<Vec<u64>, OpenError>| listed.map_err(|error| full(threads::one_line(&error)));
+        let mut volumes = listed(volumes::dropping(&*shared.root, shared.volume))?;
+        volumes.extend(listed(volumes::present(&*shared.root))?);
+        volumes.sort_unstable();
         let mut dropped = Vec::new();
-        for volume in present.into_iter().filter(|volume| *volume < before) {
+        for volume in volumes.into_iter().filter(|volume| *volume < before) {
             lock(&shared.older).retain(|old| old.volume > volume);
             shared.root.remove_volume(volume).map_err(|error| full(format!("volume {volume}: {error}")))?;
             dropped.push(volume);
@@ -374,7 +377,7 @@ impl Inner {
             Err(Abandoned::Unchanged(error, run, log)) => (run, log, Vec::new(), Err(error)),
             Err(Abandoned::Stopped(reason)) => return stop(reason),
         };
-        let opened = run.ready(log, unpublished, None);
+        let opened = run.ready(log, vec![unpublished], None);
         let next = std::sync::Arc::new(opened.shared);
         match threads::start(&next, opened.committer, opened.integrator) {
             Ok(started) => *threads = started,

@@ -1,6 +1,6 @@
 //! Making a ledger, and opening one: what a crash left is repaired here, by the code that publishes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,16 +15,16 @@ use super::commit::Committer;
 use super::cosigned::Cosigned;
 use super::state::{Queue, State};
 use super::volumes::{self, OldVolume};
-use super::{Position, Shared};
+use super::{BACKLOG_BYTES_MAX, Position, Shared, parallel};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::{Disk, LockGuard};
 use crate::files::{DiskError, Readers};
 use crate::integrate::{EdgeError, Integrator, PUBLISH_RECORDS_MAX, PublishError, PublishedCheckpoint, Recovered};
 use crate::note::{NoteError, NoteSigner};
 use crate::store::{DirStore, Log, Store};
-use crate::streams::{Ended, ReplayError, Streams, Written};
+use crate::streams::{Attributes, Ended, ReplayError, Streams, Written};
 use crate::volume::{VOLUME_FOLDER, parse_origin};
-use crate::wal::{SEGMENT_LEN, WalError};
+use crate::wal::{Found, SEGMENT_LEN, WalError};
 
 /// Why a ledger could not be made or opened. Unless it says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -76,7 +76,7 @@ pub enum OpenError {
     /// There are tiles and no checkpoint.
     #[error("there are tiles but no `checkpoint`, and the write-ahead log does not reach back to record 0")]
     NoCheckpoint,
-    /// What the log still held could not be published. Some of it may be; opening again goes on from there.
+    /// What had to be published before the ledger could go on could not be. Some of it may be; opening again goes on from there.
     #[error("cannot publish what the write-ahead log holds: {reason}")]
     Publish {
         /// Why.
@@ -123,6 +123,11 @@ impl OpenError {
                  new volume with another one, which the root key must endorse",
             ),
             OpenError::Locked => Some("end the process that writes it; the lock goes with it"),
+            #[cfg(feature = "s3")]
+            OpenError::Bucket(_) => Some(
+                "see that the bucket is there, and that credentials, region and endpoint are its own: AWS_PROFILE, AWS_REGION, \
+                 AWS_ENDPOINT_URL",
+            ),
             OpenError::Frozen { .. } => Some("it can be read and verified; to record more, make another ledger"),
             _ => None,
         }
@@ -298,6 +303,15 @@ pub(super) fn create_in(
     Ok(run.ready(log, Vec::new(), Some(lock)))
 }
 
+/// A volume that was taken up, and what of its log is not published.
+struct TakenUp {
+    run: Run,
+    /// The log, where it goes on; otherwise all of it is published, and it begins anew.
+    log: Option<Box<dyn Log>>,
+    /// Records that are durable in that log and were not published yet, in parts of at most [`PUBLISH_RECORDS_MAX`].
+    backlog: VecDeque<Vec<Written>>,
+}
+
 /// Opens a ledger on a disk.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
@@ -308,8 +322,8 @@ pub(super) fn open(
     open_in(Arc::new(DirStore::new(disk, options.segment_len)), signers, clock)
 }
 
-/// Opens a ledger's newest volume. What its log holds beyond the checkpoint is published, and the log begun anew. Where the volume was
-/// closed, and a crash came before the next one was made, that is made here.
+/// Opens a ledger's newest volume. What its log holds beyond the checkpoint is made sure of and left to the thread that publishes, and the
+/// log goes on behind it. Where the volume was closed, and a crash came before the next one was made, that is made here.
 pub(super) fn open_in(
     root: Arc<dyn Store>,
     signers: impl Into<Signers>,
@@ -326,16 +340,22 @@ pub(super) fn open_in(
         }
         // A crash came while this volume was made: nobody was told of it. The one before it says whether to make it again.
     }
-    let run = newest.ok_or(OpenError::NoLedger)?;
+    let TakenUp { run, log, backlog } = newest.ok_or(OpenError::NoLedger)?;
+    volumes::finish_drops(&run);
     let opened = match run.streams.ended() {
         None => {
-            // Everything is in durable tiles under a durable checkpoint: the log begins anew. A crash between the two leaves no log, and
-            // needs none.
-            run.store.clear_log()?;
-            let digest = Digest::sha256(run.integrator.origin().as_bytes());
-            let log = run.store.start_log(digest, RecordIndex(run.published.size.0))?;
+            let log = match log {
+                Some(log) => log,
+                None => {
+                    // Everything is in durable tiles under a durable checkpoint: the log begins anew. A crash between the two leaves no
+                    // log, and needs none.
+                    run.store.clear_log()?;
+                    let digest = Digest::sha256(run.integrator.origin().as_bytes());
+                    run.store.start_log(digest, RecordIndex(run.published.size.0))?
+                }
+            };
             volumes::clear_log_before(&run);
-            run.ready(log, Vec::new(), Some(lock))
+            run.ready(log, backlog.into(), Some(lock))
         }
         Some(Ended::Frozen(frozen)) => return Err(OpenError::Frozen { reason: frozen.reason.clone() }),
         Some(Ended::Closed(closed)) => {
@@ -371,15 +391,15 @@ fn take_up(
     volume: u64,
     signers: &Signers,
     clock: &Arc<dyn Clock>,
-) -> Result<Option<Run>, OpenError> {
+) -> Result<Option<TakenUp>, OpenError> {
     let store = volumes::store_of(root, volume)?;
     let origin = crate::volume::origin(name, volume);
     let digest = Digest::sha256(origin.as_bytes());
 
     // 1. What is published: every record is read, hashed and compared with the signed root, and the rules' state built from them.
     let mut streams: Option<Streams> = None;
-    let mut place = |record: &[u8], leaf: Digest| match &mut streams {
-        Some(streams) => Ok(streams.replay(record, leaf)?),
+    let mut place = |record: &[u8], leaf: Digest, attributes: Result<Attributes, String>| match &mut streams {
+        Some(streams) => Ok(streams.replay_read(record, leaf, attributes)?),
         none => {
             let (first, opened) = Streams::replay_first(record)?;
             check_opened(&opened, &origin)?;
@@ -388,31 +408,33 @@ fn take_up(
         }
     };
     let recovered = match store.read(CHECKPOINT_FILE) {
-        Ok(bytes) => {
-            Some(Integrator::recover::<OpenError>(store.clone(), &bytes, |_, record, leaf| place(record, leaf))?)
-        }
+        Ok(bytes) => Some(Integrator::recover::<OpenError>(store.clone(), &bytes, |_, record, leaf| {
+            place(record, leaf, Attributes::read(record))
+        })?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(OpenError::Io { action: "read", path: CHECKPOINT_FILE.into(), source }),
     };
 
     // 2. What is acknowledged and not published yet.
     let size = recovered.as_ref().map_or(TreeSize(0), Recovered::size);
-    let mut unpublished: Vec<Written> = Vec::new();
+    let mut backlog: VecDeque<Vec<Written>> = VecDeque::new();
     let mut replay = store.replay(digest, RecordIndex(size.0))?;
-    loop {
-        let records = match replay.next_part() {
-            Ok(Some(records)) => records,
-            Ok(None) => break,
-            Err(WalError::Missing { expected: RecordIndex(0), .. }) => return Err(OpenError::NoCheckpoint),
-            Err(error) => return Err(error.into()),
-        };
-        for record in records {
-            let leaf = Digest::leaf(&record);
-            place(&record, leaf)?;
-            unpublished.push((record.into(), leaf));
+    let next_part = || match replay.next_part() {
+        Err(WalError::Missing { expected: RecordIndex(0), .. }) => Err(OpenError::NoCheckpoint),
+        part => Ok(part?),
+    };
+    let read = |found: Found| {
+        let (leaf, attributes) = (Digest::leaf(&found), Attributes::read(&found));
+        (Arc::<[u8]>::from(&*found), leaf, attributes)
+    };
+    parallel::in_order(next_part, &read, |(record, leaf, attributes)| {
+        place(&record, leaf, attributes)?;
+        match backlog.back_mut() {
+            Some(part) if part.len() < PUBLISH_RECORDS_MAX => part.push((record, leaf)),
+            _ => backlog.push_back(vec![(record, leaf)]),
         }
-    }
-    drop(replay);
+        Ok(())
+    })?;
     let Some(mut streams) = streams else {
         recovered.map(Recovered::whole).transpose()?;
         let tiles = store.list("tile").is_ok_and(|names| !names.is_empty());
@@ -434,26 +456,56 @@ fn take_up(
         None => (Integrator::empty(store.clone(), signer), None),
     };
 
-    // 4. It is published by the function that always does it; its files are new ones, so it does not matter what a failed sync left in the
-    //    kernel's memory. A crash in here leaves the log as it is, and the next opening does it again.
-    for part in unpublished.chunks(PUBLISH_RECORDS_MAX) {
-        published = Some(integrator.publish(part, false, clock.now())?);
-    }
-    let published = published.expect("invariant: record 0 was published, or stood in the log");
-
-    // 5. Nothing that was ever published may be missing now.
+    // 4. Nothing that was ever published may be missing now.
+    let held = TreeSize(size.0 + backlog.iter().map(|part| part.len() as u64).sum::<u64>());
     let kept = store.list("checkpoints").unwrap_or_default().iter().filter_map(|name| name.parse().ok()).max();
     if let Some(kept) = kept.map(TreeSize)
-        && kept > published.size
+        && kept > held
     {
-        return Err(OpenError::RolledBack { kept, size: published.size });
+        return Err(OpenError::RolledBack { kept, size: held });
     }
+
+    // 5. Up to here nothing was changed. What the log holds must survive any crash before anything is built upon it. A crash in here leaves
+    //    it for the next opening.
+    let log = match backlog.is_empty() {
+        true => {
+            drop(replay);
+            None
+        }
+        false => replay.go_on()?,
+    };
+
+    // 6. Publishing is the work of a thread that always does it, and appends do not wait for that. But a ledger begins with a checkpoint, a
+    //    volume that ended has no such thread, and neither does a log that is to be begun anew; and what is held in memory has a bound,
+    //    however often a process ends before it has published anything. A crash in here leaves the log as it is. Files are new ones, so
+    //    it does not matter what a failed sync left in the kernel's memory.
+    let first = match log.is_none() || streams.ended().is_some() {
+        true => backlog.len(),
+        false => beyond(&backlog, BACKLOG_BYTES_MAX).max(usize::from(published.is_none())),
+    };
+    for part in backlog.drain(..first) {
+        published = Some(integrator.publish(&part, false, clock.now())?);
+    }
+    let published = published.expect("invariant: record 0 was published, or stood in the log");
     let older = volumes::older(root, volume, streams.previous_size())?;
     volumes::remember(&mut streams, &older);
-    Ok(Some(Run { root: root.clone(), store, older, clock: clock.clone(), streams, integrator, published }))
+    let run = Run { root: root.clone(), store, older, clock: clock.clone(), streams, integrator, published };
+    Ok(Some(TakenUp { run, log, backlog }))
 }
 
-/// A volume that is taken up, with nothing in its log that is not published, and nobody working on it.
+/// How many parts must go so that no more than `max` bytes are left.
+fn beyond(parts: &VecDeque<Vec<Written>>, max: usize) -> usize {
+    let len = |part: &Vec<Written>| part.iter().map(|(record, _)| record.len()).sum::<usize>();
+    let mut left: usize = parts.iter().map(len).sum();
+    let goes = |part: &&Vec<Written>| {
+        let over = left > max;
+        left -= len(part);
+        over
+    };
+    parts.iter().take_while(goes).count()
+}
+
+/// A volume that is taken up, and nobody working on it.
 pub(super) struct Run {
     /// The ledger's root.
     pub(super) root: Arc<dyn Store>,
@@ -467,14 +519,14 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Ready for threads. `unpublished` is durable in the log already.
-    pub(super) fn ready(self, log: Box<dyn Log>, unpublished: Vec<Written>, lock: Option<LockGuard>) -> Opened {
+    /// Ready for threads. `backlog` follows what is published, and is durable in the log already.
+    pub(super) fn ready(self, log: Box<dyn Log>, backlog: Vec<Vec<Written>>, lock: Option<LockGuard>) -> Opened {
         let Run { root, store, older, clock, streams, integrator, published } = self;
         let positions: HashMap<StreamId, Position> =
             streams.ids().filter_map(|id| Some((id.clone(), streams.position(id)?))).collect();
         let cosigned = Cosigned::read(&*store, integrator.origin(), published.size);
         let mut state = State::new(published, positions);
-        state.extend(unpublished);
+        state.begin_with(backlog);
         let shared = Shared {
             store,
             root,
@@ -497,5 +549,18 @@ impl Run {
             succeeded: Condvar::new(),
         };
         Opened { shared, committer: Committer { log }, integrator, lock }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_at_its_limit_waits_and_one_past_it_is_published_first() {
+        let part = |len: usize| vec![(vec![0; len].into(), Digest::ZERO)];
+        let parts = VecDeque::from([part(3), part(5), part(7)]);
+        assert_eq!([16, 15, 14, 12, 11, 7, 6, 0].map(|max| beyond(&parts, max)), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(beyond(&VecDeque::new(), 0), 0);
     }
 }

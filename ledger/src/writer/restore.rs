@@ -171,7 +171,7 @@ fn read_tail(store: &dyn Store, origin: &str, size: TreeSize) -> Vec<Vec<u8>> {
     if let Ok(mut replay) = store.replay(Digest::sha256(origin.as_bytes()), RecordIndex(next)) {
         // A damaged log gives what stands before the damage.
         while let Ok(Some(records)) = replay.next_part() {
-            tail.extend(records);
+            tail.extend(records.iter().map(|record| record.to_vec()));
         }
     }
     tail

@@ -31,8 +31,11 @@ pub(super) struct State {
     /// holds the lock no longer than that takes.
     tail: VecDeque<Arc<Group>>,
     tail_bytes: usize,
-    /// Bytes of the records in `tail` that are not published.
+    /// Bytes of the records in `tail` that are not published, but for the backlog.
     pub(super) lag_bytes: usize,
+    /// Where the backlog ends: records before this stood in the log when it was opened. They are in memory already, become fewer and
+    /// never more, and so do not hold up appends.
+    backlog_end: u64,
     pub(super) positions: HashMap<StreamId, Position>,
     pub(super) published: Arc<PublishedCheckpoint>,
     /// How many callers wait for a checkpoint.
@@ -63,6 +66,7 @@ impl State {
             tail: VecDeque::new(),
             tail_bytes: 0,
             lag_bytes: 0,
+            backlog_end: published.size.0,
             positions,
             published: Arc::new(published),
             waiting_for_checkpoint: 0,
@@ -84,6 +88,15 @@ impl State {
         return self.held;
         #[cfg(not(feature = "bench"))]
         false
+    }
+
+    /// Takes up records that were durable before anything else, part by part as they are to be published and given up.
+    pub(super) fn begin_with(&mut self, backlog: Vec<Vec<Written>>) {
+        for part in backlog {
+            self.extend(part);
+        }
+        self.lag_bytes = 0;
+        self.backlog_end = self.durable;
     }
 
     /// Takes up records that became durable.
@@ -115,6 +128,7 @@ impl State {
         let published =
             self.tail.range(from..).flat_map(|group| group.from(newly.start).zip(group.first.max(newly.start)..));
         let published = published.take_while(|(_, index)| *index < newly.end);
+        let published = published.filter(|(_, index)| *index >= self.backlog_end);
         self.lag_bytes -= published.map(|((record, _), _)| record.len()).sum::<usize>();
         self.published = Arc::new(checkpoint);
         let mut given_up = Vec::new();

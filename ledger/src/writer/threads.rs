@@ -1,7 +1,8 @@
 //! The two threads of a writer: one commits, one publishes.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SendError};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,13 @@ use crate::integrate::{Integrator, PUBLISH_RECORDS_MAX, PublishError};
 use crate::store::{Durable, Groundwork};
 use crate::wal::GROUP_LEN_MAX;
 
-/// How long a log that takes several groups at once lets callers gather for the next.
-const GATHERING: Duration = Duration::from_millis(3);
+/// While a group is on its way, another one follows it only when so many bytes wait: each is a request that costs money and work, and what
+/// waits goes together into the next.
+const GROUP_LEN_WORTH: u64 = 512 << 10;
+/// How often it is looked how many callers wait.
+const LOOK_INTERVAL: Duration = Duration::from_micros(500);
+/// How often it is looked in vain for callers that come back, before the next group goes without them.
+const LOOKS_IN_VAIN: u32 = 4;
 
 pub(super) fn start(
     shared: &Arc<Shared>,
@@ -70,6 +76,52 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+/// Groups on their way, in a log that takes several at once.
+#[derive(Default)]
+struct Flight {
+    flying: Mutex<Flying>,
+    landed: Condvar,
+}
+
+#[derive(Default)]
+struct Flying {
+    /// When each began that did not land.
+    begun: VecDeque<Instant>,
+    /// The one that landed last, until another one begins.
+    last: Option<Landed>,
+    /// Nobody is there to land them.
+    given_up: bool,
+}
+
+/// A group whose callers are told.
+struct Landed {
+    /// How many submissions waited, and how many it had: so many there are again when all its callers came back.
+    expected: usize,
+    /// Until when they are waited for: for no longer than it was on its way.
+    until: Instant,
+}
+
+impl Flight {
+    fn land(&self, expected: usize) {
+        let now = Instant::now();
+        let mut flying = lock(&self.flying);
+        let took = flying.begun.pop_front().map_or(Duration::ZERO, |begun| now - begun);
+        flying.last = Some(Landed { expected, until: now + took });
+        drop(flying);
+        self.landed.notify_one();
+    }
+}
+
+/// Lives as long as the thread that finishes groups.
+struct GiveUp<'a>(&'a Flight);
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.flying).given_up = true;
+        self.0.landed.notify_one();
+    }
+}
+
 /// An error and its causes in one line.
 pub(super) fn one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -97,31 +149,68 @@ impl Shared {
     /// a thread of their own.
     fn run_commits(&self, committer: &mut Committer) {
         match committer.log.in_flight_max() {
-            0 => self.commit_groups(committer, |group, commit| self.finish(&group, commit)),
-            in_flight => std::thread::scope(|scope| {
-                // One is waited for, one waits to be handed over, and the rest is in between.
-                let (begun, finishing) = std::sync::mpsc::sync_channel(in_flight.saturating_sub(2));
-                scope.spawn(move || self.finish_in_order(&finishing));
-                self.commit_groups(committer, |group, commit| {
-                    // Should that thread be gone, it has panicked, and the scope says so when it ends.
-                    if let Err(SendError((group, _))) = begun.send((group, commit)) {
-                        self.stop(PANICKED.to_owned());
-                        group.iter().for_each(|submission| submission.abandon());
-                    }
-                    // A group was just finished, and its callers come back. This one is on its way for longer than they need: the next takes
-                    // all of them, and not the first few.
-                    std::thread::sleep(GATHERING);
+            0 => self.commit_groups(committer, || (), |group, commit| self.finish(&group, commit)),
+            in_flight => {
+                let flight = &Flight::default();
+                std::thread::scope(|scope| {
+                    let (begun, finishing) = std::sync::mpsc::channel();
+                    scope.spawn(move || {
+                        // Should this thread panic, the other must not wait for it for ever.
+                        let _guard = GiveUp(flight);
+                        self.finish_in_order(&finishing, flight);
+                    });
+                    self.commit_groups(
+                        committer,
+                        || self.gather(flight, in_flight),
+                        |group, commit| {
+                            lock(&flight.flying).begun.push_back(Instant::now());
+                            // Should that thread be gone, it has panicked, and the scope says so when it ends.
+                            if let Err(SendError((group, _))) = begun.send((group, commit)) {
+                                self.stop(PANICKED.to_owned());
+                                group.iter().for_each(|submission| submission.abandon());
+                            }
+                        },
+                    );
+                    drop(begun);
                 });
-                drop(begun);
-            }),
+            }
         }
         lock(&self.state).committed_all = true;
         self.grown.notify_all();
         self.hurry.notify_all();
     }
 
+    /// Lets a group come together before it is taken. With nothing on its way, callers of the last one are given time to come back, as long
+    /// as they do; otherwise what waits must be worth a request, or all that is on its way must have come to its end.
+    fn gather(&self, flight: &Flight, in_flight_max: usize) {
+        let waiting = || {
+            let queue = lock(&self.queue);
+            (queue.waiting.len(), queue.bytes)
+        };
+        let mut flying = lock(&flight.flying);
+        while !flying.given_up && !flying.begun.is_empty() {
+            if flying.begun.len() < in_flight_max && waiting().1 >= GROUP_LEN_WORTH {
+                return;
+            }
+            flying = flight.landed.wait_timeout(flying, LOOK_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let last = flying.last.take();
+        drop(flying);
+        let Some(Landed { expected, until }) = last else { return };
+        let (mut before, mut in_vain) = (0, 0);
+        while in_vain < LOOKS_IN_VAIN && Instant::now() < until {
+            let (callers, bytes) = waiting();
+            if callers >= expected || bytes >= GROUP_LEN_WORTH {
+                return;
+            }
+            in_vain = if callers > before { 0 } else { in_vain + 1 };
+            before = callers;
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
     /// Waits for groups that are on their way. After one that failed none is acknowledged: a record counts only with all before it.
-    fn finish_in_order(&self, begun: &Receiver<(Together, Commit)>) {
+    fn finish_in_order(&self, begun: &Receiver<(Together, Commit)>, flight: &Flight) {
         for (group, mut commit) in begun {
             let durable = match (&lock(&self.state).stopped, commit.durable.take()) {
                 (Some(reason), _) => Err(reason.clone()),
@@ -129,8 +218,12 @@ impl Shared {
                 (None, None) => Ok(Box::new(|| Ok(())) as Durable),
             };
             match durable.and_then(|wait| wait().map_err(|error| one_line(&error))) {
-                Ok(()) => self.finish(&group, commit),
+                Ok(()) => {
+                    flight.land(group.len() + lock(&self.queue).waiting.len());
+                    self.finish(&group, commit);
+                }
                 Err(reason) => {
+                    flight.land(0);
                     self.stop(reason.clone());
                     group.iter().for_each(|submission| submission.fail(Failure::Stopped(reason.clone())));
                 }
@@ -138,8 +231,9 @@ impl Shared {
         }
     }
 
-    fn commit_groups(&self, committer: &mut Committer, begun: impl Fn(Together, Commit)) {
-        while let Some(group) = self.next_group() {
+    /// `before`: what to wait for before a group is taken out of the queue. `begun`: what to do with one that was handed to the log.
+    fn commit_groups(&self, committer: &mut Committer, before: impl Fn(), begun: impl Fn(Together, Commit)) {
+        while let Some(group) = self.next_group(&before) {
             let (stopped, full, covered) = {
                 let state = lock(&self.state);
                 (state.stopped.clone(), state.full.clone(), state.published.size.0)
@@ -165,7 +259,7 @@ impl Shared {
     }
 
     /// Everything that waits, up to a group's limit; waits for the first, and while publishing is too far behind.
-    pub(super) fn next_group(&self) -> Option<Together> {
+    pub(super) fn next_group(&self, before: &impl Fn()) -> Option<Together> {
         let mut state = lock(&self.state);
         let behind = |state: &State| state.lag_bytes > LAG_BYTES_MAX && !state.is_held();
         while behind(&state) && state.stopped.is_none() && state.full.is_none() {
@@ -181,6 +275,10 @@ impl Shared {
             queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.committer_asleep = false;
         }
+        drop(queue);
+        before();
+        // Nobody else takes anything out of it.
+        let mut queue = lock(&self.queue);
         let mut group = Vec::new();
         let mut room = 0;
         while let Some(submission) = queue.waiting.front() {

@@ -4,6 +4,8 @@
 //! ledger makes the next. It is published and its checkpoint kept, because the next volume's record 0 names that checkpoint. The next
 //! volume's first records are durable in its own log: from then on there is a next volume; a crash before that leaves a folder that
 //! holds no volume, and is used again. They are published. Then the old volume's log goes.
+//!
+//! Old volumes are dropped in [`crate::store::Store::remove_volume`], which says what a crash leaves; whoever opens the ledger finishes it.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::note::{NoteSigner, VerifierKey};
 use crate::store::{Log, Store};
 use crate::streams::{History, Incoming, Outcome, Streams, Written, place};
 use crate::tile::{TILE_WIDTH, TileId, TileKind, decode_entries};
-use crate::volume::{VOLUME_FOLDER, parse_number};
+use crate::volume::{VOLUME_FOLDER, marked, parse_number, without_dropped};
 use crate::wal::{FRAME_HEADER_LEN, GROUP_LEN_MAX};
 
 /// A volume that is only read any more.
@@ -66,17 +68,43 @@ fn failed(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> OpenErr
     move |source| OpenError::Io { action, path, source }
 }
 
-/// The volumes of which there is anything, rising. Whether one is a volume is seen when it is read.
-pub(super) fn present(root: &dyn Store) -> Result<Vec<u64>, OpenError> {
-    let names = |folder: &str| match root.list(folder) {
+fn names(root: &dyn Store, folder: &str) -> Result<Vec<String>, OpenError> {
+    match root.list(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         names => names.map_err(failed("read", folder)),
-    };
-    let first = names("")?.iter().any(|name| [CHECKPOINT_FILE, "checkpoints", "tile", "wal"].contains(&name.as_str()));
-    let later = names(VOLUME_FOLDER)?.into_iter().filter_map(|name| parse_number(&name)).filter(|number| *number > 1);
+    }
+}
+
+/// The volumes of which there is anything and that are not being dropped, rising. Whether one is a volume is seen when it is read.
+pub(super) fn present(root: &dyn Store) -> Result<Vec<u64>, OpenError> {
+    let of_first = [CHECKPOINT_FILE, "checkpoints", "tile", "wal"];
+    let first = names(root, "")?.iter().any(|name| of_first.contains(&name.as_str()));
+    let folders = names(root, VOLUME_FOLDER)?;
+    let later = folders.iter().filter_map(|name| parse_number(name)).filter(|number| *number > 1);
     let mut volumes: Vec<u64> = first.then_some(1).into_iter().chain(later).collect();
     volumes.sort_unstable();
-    Ok(volumes)
+    Ok(without_dropped(volumes, &marked(folders.iter().map(String::as_str))))
+}
+
+/// The volumes before `newest` whose removal has begun and was cut short, rising.
+pub(super) fn dropping(root: &dyn Store, newest: u64) -> Result<Vec<u64>, OpenError> {
+    let folders = names(root, VOLUME_FOLDER)?;
+    let marked = marked(folders.iter().map(String::as_str));
+    Ok(marked.into_iter().filter(|volume| *volume < newest).collect())
+}
+
+/// Goes on with removals that a crash cut short. What fails here is tried again at the next opening, and meanwhile nobody sees these
+/// volumes.
+pub(super) fn finish_drops(run: &Run) {
+    let finish = || -> Result<(), OpenError> {
+        for volume in dropping(&*run.root, run.streams.volume())? {
+            run.root.remove_volume(volume).map_err(failed("remove", &crate::volume::folder(volume)))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = finish() {
+        tracing::warn!(%error, "a volume whose removal was cut short is not removed yet");
+    }
 }
 
 /// Where a volume lies.

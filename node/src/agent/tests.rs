@@ -1,13 +1,17 @@
+use cairn_ledger::witness::tls::Authorities;
 use cairn_schemas::data::{NodeLoaded, StreamHead, StreamOpened};
 use cairn_schemas::ids::ReleaseRef;
 use cairn_schemas::record::Record;
 use cairn_schemas::time::{ManualClock, Timestamp};
 use cairn_schemas::types::{NodeKind, RecordType};
+use cairn_schemas::wire::JoinToken;
 
 use super::*;
 use crate::fixture::{self, Plane};
 use crate::identity::join;
 use crate::random::SystemRandom;
+
+mod conflict;
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -22,13 +26,17 @@ impl Bench {
     }
 
     fn start(&self) -> Agent {
-        let token = fixture::join_token();
+        self.start_with(&fixture::join_token())
+    }
+
+    fn start_with(&self, token: &JoinToken) -> Agent {
         let labels = std::collections::BTreeMap::new();
         let identity =
-            join(self.folder.path(), self.plane.url(), &token, NodeKind::Sensor, &labels, &SystemRandom).unwrap();
+            join(self.folder.path(), self.plane.url(), token, NodeKind::Sensor, &labels, &SystemRandom).unwrap();
         let config = AgentConfig {
             folder: self.folder.path().to_owned(),
             url: self.plane.url().to_owned(),
+            authorities: Authorities::default(),
             capabilities: NodeCapabilities { live: true, version: "0".into(), can: Vec::new(), cannot: Vec::new() },
             limits: SpoolLimits::default(),
             poll_wait: Duration::from_secs(1),

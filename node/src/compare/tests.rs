@@ -3,54 +3,17 @@ use std::collections::BTreeMap;
 
 use cairn_ledger::cosignature::{CosignTime, CosignatureSigner, with_lines};
 use cairn_ledger::note::NoteSigner;
-use cairn_ledger::tile::TileKind;
-use cairn_ledger::tree::Frontier;
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::fixture::History;
 
 const ORIGIN: &str = "acme/cairn/1";
 
-/// A history: leaves, and what follows from them.
-#[derive(Clone)]
-struct History(Vec<Digest>);
-
 impl History {
-    fn new(name: &str, shared: usize, size: usize) -> History {
-        let leaf = |index: usize| {
-            let text = if index < shared { format!("shared {index}") } else { format!("{name} {index}") };
-            Digest::leaf(text.as_bytes())
-        };
-        History((0..size).map(leaf).collect())
-    }
-
     fn checkpoint(&self, size: usize) -> Vec<u8> {
-        let mut frontier = Frontier::new();
-        self.0[..size].iter().for_each(|leaf| frontier.push(*leaf));
-        let checkpoint = Checkpoint { origin: ORIGIN.into(), size: TreeSize(size as u64), root: frontier.root() };
-        checkpoint.sign(&ledger()).unwrap()
+        self.signed(size, &ledger())
     }
-
-    fn tile(&self, tile: TileId) -> Result<Vec<Digest>, String> {
-        let TileKind::Hashes(level) = tile.kind() else { return Err("no entries here".into()) };
-        let span = 256_usize.pow(u32::from(level));
-        let first = tile.index() as usize * 256;
-        (first..first + usize::from(tile.width()))
-            .map(|item| {
-                let hashes = self.0.get(item * span..(item + 1) * span).ok_or("beyond the tree")?.to_vec();
-                Ok(fold(&hashes))
-            })
-            .collect()
-    }
-}
-
-/// The root of a whole number of leaves that is a power of two.
-fn fold(hashes: &[Digest]) -> Digest {
-    let mut hashes = hashes.to_vec();
-    while hashes.len() > 1 {
-        hashes = hashes.chunks_exact(2).map(|pair| Digest::node(&pair[0], &pair[1])).collect();
-    }
-    hashes[0]
 }
 
 fn ledger() -> NoteSigner {

@@ -5,7 +5,6 @@
 //! tile that is gone because the full one is there is answered from that one, whose beginning it is. What a caller says that it has is
 //! not sent again, and a part that it asks for is sent alone: [`serve`].
 
-use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -101,13 +100,11 @@ pub(super) async fn release(
         PROOF_FILE => (PROOF_FILE, TEXT),
         _ => return Err(missing(&format!("releases/{serial}/{file}"))),
     };
-    let folder = api.ledger_folder.join("releases").join(serial.to_string());
     let shown = format!("releases/{serial}/{name}");
     // The proof comes last. Before it the serial may yet be given to other files, which a cache must not have kept.
-    if !tokio::fs::try_exists(folder.join(PROOF_FILE)).await.unwrap_or(false) {
-        return Err(missing(&shown));
-    }
-    let bytes = read(&folder.join(name), &shown).await?.ok_or_else(|| missing(&shown))?;
+    let proof = read(&api, &format!("releases/{serial}/{PROOF_FILE}")).await?.ok_or_else(|| missing(&shown))?;
+    let bytes = if name == PROOF_FILE { Some(proof) } else { read(&api, &shown).await? };
+    let bytes = bytes.ok_or_else(|| missing(&shown))?;
     Ok(Served { bytes, content_type, kept: Kept::ForEver }.answer(&headers).await)
 }
 
@@ -125,7 +122,7 @@ fn place(volume: &str, file: &str) -> String {
 /// The newest checkpoint, or the newest that its witnesses cosigned.
 async fn newest(api: Arc<Api>, headers: HeaderMap, volume: &str, file: &'static str) -> Result<Response, Refused> {
     let shown = place(volume, file);
-    let bytes = read(&api.ledger_folder.join(&shown), &shown).await?.ok_or_else(|| missing(&shown))?;
+    let bytes = read(&api, &shown).await?.ok_or_else(|| missing(&shown))?;
     Ok(Served { bytes, content_type: TEXT, kept: Kept::Seconds }.answer(&headers).await)
 }
 
@@ -133,19 +130,19 @@ async fn numbered_in(api: Arc<Api>, headers: HeaderMap, volume: &str, size: &str
     let number: u64 =
         size.parse().ok().filter(|number: &u64| number.to_string() == size).ok_or_else(|| missing(size))?;
     let shown = place(volume, &cairn_ledger::dir::numbered_path(TreeSize(number)));
-    let bytes = read(&api.ledger_folder.join(&shown), &shown).await?.ok_or_else(|| missing(&shown))?;
+    let bytes = read(&api, &shown).await?.ok_or_else(|| missing(&shown))?;
     Ok(Served { bytes, content_type: TEXT, kept: Kept::ForEver }.answer(&headers).await)
 }
 
 async fn tile_in(api: Arc<Api>, headers: HeaderMap, volume: &str, path: &str) -> Result<Response, Refused> {
     let tile: TileId = format!("tile/{path}").parse().map_err(|_| missing(path))?;
     let shown = place(volume, &tile.to_string());
-    let bytes = match read(&api.ledger_folder.join(&shown), &shown).await? {
+    let bytes = match read(&api, &shown).await? {
         Some(bytes) => bytes,
         None if tile.is_partial() => {
             let full = tile.to_full();
             let file = place(volume, &full.to_string());
-            let bytes = read(&api.ledger_folder.join(&file), &file).await?;
+            let bytes = read(&api, &file).await?;
             bytes.and_then(|bytes| beginning(tile, full, bytes)).ok_or_else(|| missing(&shown))?
         }
         None => return Err(missing(&shown)),
@@ -167,16 +164,18 @@ fn beginning(tile: TileId, full: TileId, mut bytes: Vec<u8>) -> Option<Vec<u8>> 
     Some(bytes)
 }
 
-/// A file's bytes; `None`: it is not there.
-async fn read(path: &FilePath, shown: &str) -> Result<Option<Vec<u8>>, Refused> {
-    match tokio::fs::read(path).await {
+/// A file of the ledger, wherever that lies; `None`: it is not there.
+async fn read(api: &Api, path: &str) -> Result<Option<Vec<u8>>, Refused> {
+    let (ledger, file) = (api.ledger.clone(), path.to_owned());
+    let answer = tokio::task::spawn_blocking(move || ledger.read_file(&file)).await;
+    match answer.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked))) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             Ok(None)
         }
         Err(error) => {
-            tracing::error!(path = %path.display(), %error, "a file of the ledger cannot be read");
-            Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{shown} cannot be read"), None))
+            tracing::error!(path, %error, "a file of the ledger cannot be read");
+            Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{path} cannot be read"), None))
         }
     }
 }

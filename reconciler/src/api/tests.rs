@@ -17,6 +17,7 @@ use std::time::Duration;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::releases::Releases;
 use crate::state::State as Folded;
 
 /// A control plane without a policy repo: a real ledger in a folder of its own, and a thread that follows it.
@@ -24,7 +25,7 @@ struct Bench {
     api: Arc<Api>,
     router: Router,
     follower: Option<std::thread::JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bench {
@@ -54,9 +55,8 @@ impl Bench {
         let joins = Joins::open(&folder.path().join("keys"), [5; 32], crate::joins::tests::pins()).unwrap();
         let api = Arc::new(Api {
             live: Arc::new(Live::new(Folded::new(node))),
-            configs: Arc::new(ConfigCache::new(&ledger_folder.join("releases"))),
+            configs: Arc::new(ConfigCache::new(Releases::folder(&ledger_folder.join("releases")))),
             ledger: ledger.clone(),
-            ledger_folder,
             ledger_name: "test".into(),
             control: Arc::new(control),
             joins: Arc::new(joins),
@@ -80,7 +80,7 @@ impl Bench {
             }
         });
         let router = router(Arc::clone(&api)).fallback(not_found);
-        Bench { api, router, follower: Some(follower), _folder: folder }
+        Bench { api, router, follower: Some(follower), folder }
     }
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, Vec<u8>) {
@@ -317,8 +317,8 @@ async fn the_ledgers_files_are_served_and_nothing_else() {
     assert_eq!((status, bytes.len() as u64), (StatusCode::OK, 32 * size));
     assert!(headers["cache-control"].to_str().unwrap().contains("immutable"));
     assert_eq!(bench.get(&format!("/ledger/tile/entries/000.p/{size}"), None).await.0, StatusCode::OK);
-    std::fs::write(bench.api.ledger_folder.join("secret"), "secret").unwrap();
-    let releases = bench.api.ledger_folder.join("releases/1");
+    std::fs::write(bench.folder.path().join("ledger").join("secret"), "secret").unwrap();
+    let releases = bench.folder.path().join("ledger").join("releases/1");
     std::fs::create_dir_all(&releases).unwrap();
     std::fs::write(releases.join("content.tar"), "tar").unwrap();
     for path in [
@@ -355,7 +355,7 @@ async fn the_ledgers_files_are_served_and_nothing_else() {
 async fn a_later_volume_is_served_and_what_a_cache_has_is_not_sent_again() {
     let bench = Bench::new();
     bench.join(10).await;
-    let volume = bench.api.ledger_folder.join("volume/2");
+    let volume = bench.folder.path().join("ledger").join("volume/2");
     std::fs::create_dir_all(volume.join("tile/0")).unwrap();
     std::fs::create_dir_all(volume.join("checkpoints")).unwrap();
     let full: Vec<u8> = (0..=255).flat_map(|hash| [hash; 32]).collect();

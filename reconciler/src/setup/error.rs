@@ -40,6 +40,34 @@ pub enum SetupError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// `ledger.address` of `fleet.yaml` cannot be used.
+    #[error("{}:{line}: ledger.address: {reason}", path.display())]
+    LedgerAddress {
+        /// `fleet.yaml`.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The address that was asked for is no bucket's.
+    #[error("the ledger cannot lie in {address}: {reason}")]
+    NoAddress {
+        /// What was asked for.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The ledger lies elsewhere than was asked for.
+    #[error("{} says that the ledger lies in {there}, not in {asked}", path.display())]
+    LedgerElsewhere {
+        /// `fleet.yaml`.
+        path: PathBuf,
+        /// What it says.
+        there: String,
+        /// What was asked for.
+        asked: String,
+    },
     /// The witness policy of `fleet.yaml` is not the ledger's, and cannot be made it.
     #[error("{}: the witness policy cannot be changed: {reason}", path.display())]
     Witnesses {
@@ -162,6 +190,11 @@ impl SetupError {
             SetupError::Disk(_) => "make it writable for this user, or choose another folder with --dir",
             SetupError::NotOurs { .. } => "choose an empty folder, or one that does not exist yet, with --dir",
             SetupError::NewerVersion { .. } => "use the version of cairn that made it, or another folder with --dir",
+            SetupError::LedgerAddress { .. } => "correct the line; nothing was changed",
+            SetupError::NoAddress { .. } => "give s3://bucket/prefix, or nothing: then it lies in the data folder",
+            SetupError::LedgerElsewhere { .. } => {
+                "a ledger stays where it was made: start without --ledger, or anew in another folder with --dir"
+            }
             SetupError::BrokenFleet { .. } => "correct the file or restore it from a backup; nothing was changed",
             SetupError::Witnesses { .. } => {
                 "put root.key back into keys/ for this start, or the root's word into witnesses_endorsement"

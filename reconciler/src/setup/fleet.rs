@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use cairn_ledger::writer::Address;
 use cairn_schemas::fleet::{FLEET_VERSION, Fleet, RotateAfter, SignersConfig};
 use serde::Deserialize;
 
@@ -33,6 +34,32 @@ pub(super) fn read(path: &Path) -> Result<Option<Fleet>, SetupError> {
         return Err(SetupError::NewerVersion { path: path.to_owned(), found: any.version });
     }
     serde_saphyr::from_str(&text).map(Some).map_err(broken)
+}
+
+/// Where the ledger lies, if not in `ledger/` beside the file.
+pub(super) fn address(path: &Path, fleet: &Fleet) -> Result<Option<Address>, SetupError> {
+    let Some(text) = &fleet.ledger.address else { return Ok(None) };
+    let reason = match text.parse::<Address>() {
+        Ok(Address::Dir(_)) => {
+            "expected s3://bucket/prefix; a ledger in a directory is `ledger/` beside this file".to_owned()
+        }
+        Ok(address) => return Ok(Some(address)),
+        Err(error) => error.to_string(),
+    };
+    let file = std::fs::read_to_string(path).unwrap_or_default();
+    let line = file.lines().position(|line| line.trim_start().starts_with("address:") || line.contains(&**text));
+    Err(SetupError::LedgerAddress { path: path.to_owned(), line: line.map_or(1, |line| line + 1), reason })
+}
+
+/// Where a fleet's ledger lies, and how its objects are locked, if not in `ledger/` beside its `fleet.yaml`.
+///
+/// # Errors
+/// Any [`SetupError`]: the file cannot be read, or the address cannot be used.
+pub fn ledger_address(path: &Path) -> Result<Option<Address>, SetupError> {
+    match read(path)? {
+        Some(fleet) => address(path, &fleet),
+        None => Ok(None),
+    }
 }
 
 /// The error without the quotation of the source below it: one line.
@@ -103,8 +130,15 @@ fn text(fleet: &Fleet) -> String {
     if let Some(endorsement) = &fleet.witnesses_endorsement {
         line(format!("witnesses_endorsement: {}", quoted(endorsement)));
     }
+    if let Some(file) = &fleet.witnesses_ca {
+        line(format!("witnesses_ca: {}", quoted(file)));
+    }
     line("# When the ledger's current volume is closed and the next one opened: after so many days, or with so many records.".into());
     line("ledger:".into());
+    if let Some(address) = &fleet.ledger.address {
+        line("  # The bucket that it lies in; keys and all else stay in this folder. Credentials come from the environment.".into());
+        line(format!("  address: {}", quoted(address)));
+    }
     let RotateAfter { days, records } = fleet.ledger.rotate_after;
     let rotate: Vec<String> = [("days", days), ("records", records)]
         .into_iter()
@@ -116,7 +150,7 @@ fn text(fleet: &Fleet) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cairn_schemas::fleet::FleetKeys;
+    use cairn_schemas::fleet::{FleetKeys, LedgerConfig};
 
     use super::*;
 
@@ -135,8 +169,35 @@ mod tests {
             signers,
             witnesses: Some("# two \"lines\"\nquorum none\n".into()),
             witnesses_endorsement: None,
-            ledger: Default::default(),
+            witnesses_ca: Some("witnesses \"ca\".pem".into()),
+            ledger: LedgerConfig { address: Some("s3://bucket/\"prefix\"".into()), ..LedgerConfig::default() },
         }
+    }
+
+    #[test]
+    fn an_address_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FLEET_FILE);
+        let mut fleet = fleet(SignersConfig::UnsignedAllowed);
+        let mut of = |text: &str| {
+            fleet.ledger.address = Some(text.to_owned());
+            write(&path, &fleet).unwrap();
+            address(&path, &fleet)
+        };
+        for bad in ["gs://bucket/x", "ledger", "s3://NO/x"] {
+            let error = of(bad).unwrap_err().to_string();
+            let line = std::fs::read_to_string(&path).unwrap().lines().position(|line| line.contains(bad)).unwrap() + 1;
+            assert!(error.contains(&format!("fleet.yaml:{line}: ledger.address: ")), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        match of("s3://bucket/prefix") {
+            // In a build of the workspace with feature `s3`.
+            Ok(Some(_)) => {}
+            Err(error) => assert!(error.to_string().contains("cargo build --features s3"), "{error}"),
+            other => panic!("{other:?}"),
+        }
+        fleet.ledger.address = None;
+        assert_eq!(address(&path, &fleet).unwrap(), None);
     }
 
     #[test]

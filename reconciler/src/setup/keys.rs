@@ -101,6 +101,7 @@ pub(super) fn make(folder: &Path, signers: SignersConfig, random: &dyn Random) -
         signers,
         witnesses: None,
         witnesses_endorsement: None,
+        witnesses_ca: None,
         ledger: LedgerConfig::default(),
     };
     Ok((made, fleet))

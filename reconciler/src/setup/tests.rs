@@ -15,6 +15,7 @@ fn options() -> Options {
         owner: None,
         template,
         signers: SignersConfig::UnsignedAllowed,
+        ledger: None,
         clock: Arc::new(ManualClock::new(Timestamp::from_nanos(1_700_000_000_000_000_000))),
         random: Arc::new(SystemRandom),
     }

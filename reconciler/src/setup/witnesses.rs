@@ -10,6 +10,7 @@ use cairn_ledger::endorsement::Endorsement;
 use cairn_ledger::files;
 use cairn_ledger::note::NoteSigner;
 use cairn_ledger::policy::Policy;
+use cairn_ledger::witness::tls::Authorities;
 use cairn_ledger::writer::Ledger;
 use cairn_schemas::fleet::Fleet;
 
@@ -26,6 +27,15 @@ pub(super) fn check(dir: &Path, fleet: &Fleet) -> Result<(), SetupError> {
         }
         _ => Ok(()),
     }
+}
+
+/// By whom the certificates of witnesses may be, beside the machine's authorities.
+pub(super) fn authorities(dir: &Path, fleet: &Fleet) -> Result<Authorities, SetupError> {
+    let Some(file) = &fleet.witnesses_ca else { return Ok(Authorities::default()) };
+    Authorities::read(&dir.join(file)).map_err(|error| {
+        let reason = format!("witnesses_ca: {error}");
+        SetupError::BrokenFleet { path: dir.join(FLEET_FILE), reason }
+    })
 }
 
 /// Records a change, where there is one.
@@ -51,4 +61,31 @@ pub(super) fn settle(dir: &Path, fleet: &Fleet, ledger: &Ledger) -> Result<(), S
         .change_witnesses(fleet.witnesses.as_deref(), &endorsement)
         .map(drop)
         .map_err(|error| refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_lies_beside_fleet_yaml_and_must_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut fleet: Fleet = serde_json::from_value(json!({
+            "version": 1, "name": "cairn-1", "control_node": "control", "token_epoch": "e1", "signers": "unsigned_allowed",
+            "keys": { "root": "", "ledger": "", "release": "", "control": "" },
+        }))
+        .unwrap();
+        assert!(authorities(folder.path(), &fleet).is_ok(), "the machine's alone");
+        fleet.witnesses_ca = Some("ca.pem".into());
+        let path = folder.path().join("ca.pem").display().to_string();
+        for content in [None, Some("no certificate")] {
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let error = authorities(folder.path(), &fleet).unwrap_err().to_string();
+            assert!(error.contains(FLEET_FILE) && error.contains(&format!("witnesses_ca: {path}: ")), "{error}");
+        }
+    }
 }

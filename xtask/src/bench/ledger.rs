@@ -1,4 +1,4 @@
-//! The ledger: durable appends, checkpoints, HTTP, recovery, room on disk, verification; and Tessera where Go is present.
+//! The ledger: durable appends, checkpoints, a bucket, HTTP, recovery, room on disk, verification; and Tessera where Go is present.
 //!
 //! One line per measurement, printed as soon as it is made: what, where it is stored and how it is made durable, the records' size,
 //! how many callers, the times' quantiles and the rate; and behind it what this machine does at best in the same minutes: overwriting 4 KiB of
@@ -156,6 +156,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>, BenchError> {
     };
     print(&line.times(&runs, "publish", None)?.rate(&runs)?, taken)?;
 
+    bucket(bench, &extent)?;
     http(bench, &extent, &mut limits)?;
     recovery(bench, &extent, &mut limits)?;
     whole(bench, &extent, &mut limits)?;
@@ -227,6 +228,54 @@ fn tessera(bench: &Bench, extent: &Extent, limits: &Limits) -> Result<(), BenchE
         ..Line::new("Tessera 1.0.4 POSIX, durable index", "directory, O_SYNC")
     };
     print(&line.times(&runs, "append", None)?.rate(&runs)?, limits)
+}
+
+/// Appends to a bucket of a server on this machine, which shares its processors, and beside it what that server does when nothing but PUTs
+/// is asked of it: objects of the size of a whole group, on as many connections as groups may be on their way.
+fn bucket(bench: &Bench, extent: &Extent) -> Result<(), BenchError> {
+    const CALLERS: u32 = 256;
+    /// How `with_s3` says that there is no server.
+    const NO_SERVER: i32 = 3;
+    let program = bench.release.join("examples/with_s3");
+    let mut runs = Runs::new();
+    for round in 0..extent.repeat {
+        eprintln!("ledger: append {CALLERS} 1 in a bucket, {} of {}", round + 1, extent.repeat);
+        let inner = bench.release.join("examples/bench_ledger");
+        let callers = CALLERS.to_string();
+        let arguments: [&OsStr; 6] = [
+            inner.as_os_str(),
+            "s3://bench/ledger".as_ref(),
+            "append".as_ref(),
+            callers.as_ref(),
+            "1".as_ref(),
+            extent.seconds.as_ref(),
+        ];
+        match bench.program(&program, &arguments) {
+            Err(BenchError::Failed { status, .. }) if status.code() == Some(NO_SERVER) => {
+                println!("ledger: appends to a bucket are not measured: SeaweedFS is not installed here and cannot be");
+                return Ok(());
+            }
+            printed => runs.add(printed?),
+        }
+    }
+    let puts = median(&runs.all("put_per_second")?);
+    let line = Line {
+        callers: Some(CALLERS),
+        record: Some(runs.first("record_len")?),
+        ..Line::new("durable append", "S3 bucket, SeaweedFS on the same processors")
+    }
+    .times(&runs, "append", None)?
+    .rate(&runs)?
+    .part(cost(&runs)?)
+    .part(format!(
+        "PUTs alone, {:.0} kB each: {}/s, p50 {} p99 {}",
+        runs.first("put_len")? / 1e3,
+        grouped(puts),
+        milliseconds(median(&runs.all("put_p50")?)),
+        milliseconds(median(&runs.all("put_p99")?))
+    ));
+    println!("{line}");
+    Ok(())
 }
 
 /// Appends over HTTP to a real `cairn up`, by its own sensor's name.

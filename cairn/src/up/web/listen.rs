@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,16 +17,30 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use cairn_schemas::wire::APPEND_BODY_LEN_MAX;
 use hyper::body::Incoming;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 /// Most connections at once: half of what a process may commonly have open, so that its files can always be opened.
 pub(super) const CONNECTIONS_MAX: usize = 512;
 /// How long a request's head may take, and how long a connection may wait for one. Longer than clients keep idle ones.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// What a TLS connection begins with: a handshake record (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 0x16;
+/// What somebody is told who speaks plain HTTP to a listener with TLS.
+const WRONG_SCHEME: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 46\r\n\
+    connection: close\r\n\r\nthis port speaks HTTPS: ask it with https://\r\n";
+/// Most bytes of what such a one sends that are read.
+const WRONG_SCHEME_LEN_MAX: usize = 128 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a request may take as a whole: longer than the longest long poll.
@@ -39,8 +54,13 @@ const BODY_LEN_MAX: usize = if cairn_admission::BODY_LEN_MAX > APPEND_BODY_LEN_M
 /// The pause after a connection that could not be accepted, and between looks for one that may give way.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves until `stopped`; then ends idle connections at once and waits for the others' answers.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: impl Future<Output = ()>) {
+/// Serves until `stopped`, in TLS where `tls` says how; then ends idle connections at once and waits for the others' answers.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stopped: impl Future<Output = ()>,
+) {
     let connections = Arc::new(Connections::default());
     let graceful = GracefulShutdown::new();
     tokio::pin!(stopped);
@@ -50,7 +70,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: impl F
             () = &mut stopped => break,
         };
         match accepted {
-            Ok(stream) => begin(stream, &router, &connections, &graceful),
+            Ok(stream) => begin(stream, tls.clone(), &router, &connections, &graceful),
             // The client is gone again, or there is no descriptor left: neither is a reason to end.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -69,7 +89,13 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::R
     Ok(stream)
 }
 
-fn begin(stream: TcpStream, router: &Router, connections: &Arc<Connections>, graceful: &GracefulShutdown) {
+fn begin(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: &Router,
+    connections: &Arc<Connections>,
+    graceful: &GracefulShutdown,
+) {
     let activity = Arc::new(Activity::default());
     let service = hyper::service::service_fn({
         let (router, activity) = (router.clone(), Arc::clone(&activity));
@@ -79,22 +105,61 @@ fn begin(stream: TcpStream, router: &Router, connections: &Arc<Connections>, gra
             answer(router.clone(), request)
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
+    let watcher = graceful.watcher();
     // Entered before it runs: it must not leave before it has entered.
     let place = connections.enter(activity);
     let task = tokio::spawn({
         let leave = Leave { connections: Arc::clone(connections), place };
         async move {
             let _leave = leave;
-            // A client that breaks off or sends no HTTP is its own trouble.
-            let _ = connection.await;
+            match tls {
+                None => converse(stream, service, watcher).await,
+                Some(tls) => {
+                    let shaken = tokio::time::timeout(HANDSHAKE_TIME_MAX, shake_hands(stream, &tls)).await;
+                    if let Ok(Ok(Some(stream))) = shaken {
+                        converse(stream, service, watcher).await;
+                    }
+                }
+            }
         }
     });
     connections.name(place, task.abort_handle());
+}
+
+/// Answers what is asked on a connection, for as long as it lasts.
+async fn converse<S>(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S, watcher: Watcher)
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that breaks off or sends no HTTP is its own trouble.
+    let _ = watcher.watch(connection).await;
+}
+
+/// A connection in TLS; `None` for one that speaks plain HTTP, which is told so.
+async fn shake_hands(stream: TcpStream, tls: &TlsAcceptor) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+        // So few bytes have room in a socket on which nothing was written.
+        stream.writable().await?;
+        stream.try_write(WRONG_SCHEME)?;
+        // What it sent is read until it closes: closing before would take the answer back.
+        let mut left = WRONG_SCHEME_LEN_MAX;
+        while left > 0 {
+            stream.readable().await?;
+            match stream.try_read(&mut [0; 4_096]) {
+                Ok(0) => break,
+                Ok(len) => left = left.saturating_sub(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(None);
+    }
+    tls.accept(stream).await.map(Some)
 }
 
 async fn answer(router: Router, request: Request<Body>) -> Result<Response, Infallible> {

@@ -122,6 +122,7 @@ fn a_crash_at_any_call_of_a_key_rotation_leaves_one_key_or_the_other_in_force() 
     at_every_call(&disk, both.clone(), &rotate, &|disk, context| {
         let ledger = start(disk, both.clone()).unwrap_or_else(|error| panic!("{context}: {error}"));
         let rotated = ledger.key() == new.verifier().to_string();
+        assert!(ledger.wait_published(ledger.size(), SOON), "{context}");
         let checkpoint = ledger.checkpoint();
         assert_eq!(checkpoint.size, TreeSize(old_size + u64::from(rotated)), "{context}");
         let signs = if rotated { &new } else { &signer() };
@@ -171,8 +172,20 @@ fn a_crash_at_any_call_of_a_drop_leaves_what_can_be_dropped_again() {
     }
     let remove = |ledger: &Ledger| ledger.drop_before(3).map(drop);
     at_every_call(&disk, signer(), &remove, &|disk, context| {
+        // Whoever looks before anybody opens it again sees volumes that are whole, and that others are not here.
+        let folder = tempfile::tempdir_in(super::simulator::scratch()).unwrap();
+        disk.copy_to(folder.path());
+        let report = cairn_verify::verify(folder.path(), &cairn_verify::Options::default());
+        assert_eq!(report.verdict, cairn_verify::Verdict::Ok, "{context}: {:#?}", report.faults);
+        let here = crate::view::volumes(folder.path()).unwrap();
+        assert!([&[1, 2, 3][..], &[2, 3], &[3]].contains(&&here[..]), "{context}: {here:?}");
         let ledger = start(disk, signer()).unwrap_or_else(|error| panic!("{context}: {error}"));
         assert_eq!(ledger.volume(), 3, "{context}");
+        let seen: Vec<u64> = ledger.volumes().into_iter().map(|(volume, _)| volume).collect();
+        assert_eq!(seen, here, "{context}");
+        let left = disk.published();
+        let gone = |path: &String| (1..here[0]).any(|volume| *path == crate::volume::path(volume, "checkpoint"));
+        assert!(!left.keys().any(|path| path.ends_with(".dropped") || gone(path)), "{context}: {:?}", left.keys());
         ledger.read_from(Place::start_of(1), usize::MAX).unwrap_or_else(|error| panic!("{context}: {error}"));
         ledger.drop_before(3).unwrap_or_else(|error| panic!("{context}: {error}"));
         assert_eq!(ledger.start(), Place::start_of(3), "{context}");

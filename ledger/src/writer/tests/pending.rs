@@ -94,7 +94,7 @@ fn a_full_queue_lets_callers_wait_and_tells_them() {
     let mut last = pin!(Pending::new(shared.clone(), [one()]));
     assert!(last.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!((lock(&shared.queue).waiting.len() as u64, woken.0.load(Ordering::SeqCst)), (fit, 0));
-    let group = shared.next_group().unwrap();
+    let group = shared.next_group(&|| ()).unwrap();
     assert_eq!(woken.0.load(Ordering::SeqCst), 1, "there is room");
     assert!(last.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(lock(&shared.queue).waiting.len(), queued.len() + 1 - group.len());

@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_schemas::record::Record;
 use sha2::{Digest as _, Sha256};
@@ -20,6 +19,7 @@ use super::faults::Run;
 use super::*;
 use crate::disk::faulty::{FaultyDisk, Random, SyncPoint, Syncs};
 use crate::disk::is_full;
+pub(super) use crate::disk::schedules::{audit, first_of, number_from, scratch};
 use crate::integrate::PublishError;
 use crate::writer::commit::CommitError;
 
@@ -194,19 +194,6 @@ impl Promises {
             assert!(kept == Some(bytes), "checkpoint {size} was kept, and is gone or another one");
         }
     }
-}
-
-/// A folder in memory where there is one: half of the time goes into writing files.
-pub(super) fn scratch() -> &'static Path {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory } else { Path::new("/tmp") }
-}
-
-/// The auditor's check of the whole ledger, which shares no state with the writer.
-pub(super) fn audit(folder: &Path) {
-    let options = cairn_verify::Options { threads: 1, ..cairn_verify::Options::default() };
-    let report = cairn_verify::verify(folder, &options);
-    assert_eq!(report.verdict, cairn_verify::Verdict::Ok, "{:#?}", report.faults);
 }
 
 /// RFC 6962 hashing for `rs_merkle`.
@@ -416,32 +403,6 @@ fn failure(seed: u64, left_out: Option<SyncPoint>) -> Result<Tally, String> {
         let said = panic.downcast_ref::<String>().cloned();
         said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default()
     })
-}
-
-/// Runs `each` for seeds from 0 on, on all cores, until one gives something.
-pub(super) fn first_of<T: Send>(seeds: u64, each: impl Fn(u64) -> Option<T> + Sync) -> Option<(u64, T)> {
-    let next = AtomicU64::new(0);
-    let found: Mutex<Option<(u64, T)>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while lock(&found).is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
-                    if let Some(one) = each(seed) {
-                        lock(&found).get_or_insert((seed, one));
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner().unwrap()
-}
-
-pub(super) fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|number| number.parse().ok())
 }
 
 #[test]

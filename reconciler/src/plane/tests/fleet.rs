@@ -92,6 +92,7 @@ impl Fleet {
             owner: None,
             template: BTreeMap::from([("cairn.yaml".to_owned(), config("0s", 0).into_bytes())]),
             signers: SignersConfig::UnsignedAllowed,
+            ledger: None,
             clock: Arc::clone(&clock),
             random: Arc::new(SystemRandom),
         };
