@@ -212,11 +212,12 @@ fn rules_swapped_under_an_engine_keep_its_processes() {
 
 /// The processes and events of a case, as a recorder would have written them.
 fn recorded(case: &Case) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone()).unwrap();
+    let mut writer =
+        Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone()).expect("a capture");
     for event in &case.events {
-        writer.event(event.clone()).unwrap();
+        writer.event(event.clone()).expect("an event");
     }
-    writer.finish(Vec::new()).unwrap()
+    writer.finish(Vec::new()).expect("an end")
 }
 
 fn result_of(text: &str, bytes: &[u8]) -> CaseResult {
@@ -300,7 +301,7 @@ fn explained(text: &str, number: Option<u64>, rule: Option<&str>) -> String {
     let mut said = Vec::new();
     let rules = rules(block("rules"));
     let take = |trace: EventTrace| said.push(trace.to_string());
-    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).unwrap();
+    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).expect("an explanation");
     said.join("\n")
 }
 
