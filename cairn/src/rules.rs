@@ -1,9 +1,11 @@
 //! `cairn rules check` and `cairn rules explain`.
 
+mod explain;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cairn_rules::{RulesFile, explain_with, load, problem};
+use cairn_rules::{RulesFile, load, problem};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -14,14 +16,13 @@ use crate::say;
 pub(crate) enum Command {
     /// Load Falco rules files and report every problem
     Check(CheckArguments),
-    /// Parse a condition: its normal form, fields and event types
-    Explain(ExplainArguments),
+    Explain(explain::ExplainArguments),
 }
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(arguments) => check(arguments),
-        Command::Explain(arguments) => explain(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
     }
 }
 
@@ -53,35 +54,6 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
         say::line(format_args!("{word}: {} rules, {} macros, {} lists", counts.rules, counts.macros, counts.lists));
     }
     Ok(ExitCode::from(u8::from(errors > 0)))
-}
-
-#[derive(Args)]
-pub(crate) struct ExplainArguments {
-    /// The condition
-    condition: String,
-    /// Rules files whose lists and macros it may use
-    #[arg(long = "rules", value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print the explanation as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-fn explain(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
-    let texts = read(&arguments.files)?;
-    let explanation = match explain_with(&arguments.condition, &files(&texts)) {
-        Ok(explanation) => explanation,
-        Err(error) => {
-            say::line(format_args!("{}", error.render()));
-            return Ok(ExitCode::FAILURE);
-        }
-    };
-    if arguments.json {
-        say::line(format_args!("{:#}", json!(explanation)));
-        return Ok(ExitCode::SUCCESS);
-    }
-    say::line(explanation);
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {

@@ -33,14 +33,14 @@ fn a_new_policy_repo_passes_its_own_tests() {
     insta::assert_snapshot!(cairn(folder.path(), &["init", "policies"]), @r"
     exit 0
     --- stdout
-    25 files in policies
+    26 files in policies
     next: cairn test policies
     --- stderr
     ");
     insta::assert_snapshot!(cairn(folder.path(), &["test", "policies"]), @r"
     exit 0
     --- stdout
-    34 passed, 0 failed in 6 file(s); 7 of 7 rules covered
+    35 passed, 0 failed in 6 file(s); 7 of 7 rules covered
     --- stderr
     ");
     insta::assert_snapshot!(cairn(folder.path(), &["init", "policies"]), @r"
@@ -161,4 +161,38 @@ fn up_refuses_what_is_not_loopback() {
     hint: use an address such as 127.0.0.1:8321
     ");
     assert!(!folder.path().join("cairn-data").exists(), "nothing was made");
+}
+
+#[test]
+fn an_event_is_explained() {
+    let folder = folder();
+    cairn(folder.path(), &["init", "policies"]);
+    let explain = |arguments: &[&str]| {
+        let all = [&["rules", "explain", "--rules", "policies/detections/00-shared.yaml"], arguments].concat();
+        cairn(folder.path(), &all)
+    };
+    let containers = ["--rules", "policies/detections/containers.yaml"];
+    std::fs::write(folder.path().join("event.yaml"), "exec: {exe: /bin/bash, parent: /usr/sbin/sshd}\n").unwrap();
+    insta::assert_snapshot!(explain(&[&containers[..], &["--event", "event.yaml"]].concat()), @"");
+    let cases = "policies/detections/tests/containers.yaml";
+    let case = "a web server's shell looks for credentials, as it was recorded";
+    let asked = ["--event", cases, "--case", case, "--number", "2", "--rule", "Shell in container"];
+    insta::assert_snapshot!(explain(&[&containers[..], &asked[..]].concat()), @"");
+    let capture = ["--capture", "policies/detections/tests/recorded/web-shell.jsonl", "--number", "9"];
+    insta::assert_snapshot!(explain(&[&containers[..], &capture[..]].concat()), @"");
+    let json = explain(&[&containers[..], &["--event", "event.yaml", "--json"]].concat());
+    assert!(json.contains("\"verdict\": \"not_held\"") && json.contains("\"value\": \"host\""), "{json}");
+    insta::assert_snapshot!(explain(&["--event", cases, "--case", "nothing"]), @"");
+}
+
+#[test]
+fn tests_report_to_ci_and_ask_for_coverage() {
+    let folder = folder();
+    cairn(folder.path(), &["init", "policies"]);
+    let printed = cairn(folder.path(), &["test", "policies", "--junit", "report.xml", "--min-coverage", "100"]);
+    assert!(printed.starts_with("exit 0\n"), "{printed}");
+    let report = std::fs::read_to_string(folder.path().join("report.xml")).unwrap();
+    assert!(report.contains("<testsuites name=\"cairn test\" tests=\"35\" failures=\"0\" errors=\"0\">"), "{report}");
+    assert!(report.contains("file=\"detections/tests/containers.yaml\" line=\"2\"/>"), "{report}");
+    insta::assert_snapshot!(cairn(folder.path(), &["test", "policies", "--clauses", "--min-clauses", "100"]), @"");
 }

@@ -336,6 +336,25 @@ fn events_are_explained_one_by_one() {
 }
 
 #[test]
+fn the_documented_explanation_is_what_is_said() {
+    let start = DOCUMENT.find("```text explain\n").expect("the block is there");
+    let shown: Vec<&str> = DOCUMENT[start..].lines().skip(2).take_while(|line| *line != "```").collect();
+    let case = &cases(block("cases"))[1];
+    assert_eq!(case.name, "a shell on the host is silence");
+    let mut said = Vec::new();
+    replay::explain(&rules(block("rules")), case, None, None, Matching::All, |trace| said.push(trace.to_string())).unwrap();
+    assert_eq!(said.join("\n"), shown.join("\n"));
+}
+
+#[test]
+fn the_documented_captures_are_cases() {
+    let attachments = ["recorded/break-in.jsonl.zst", "recorded/builds.scap.zst"].map(|path| Attachment { path, bytes: b"" });
+    let parsed = replay::parse_with(&[RulesFile { path: "cases.yaml", text: block("capture") }], &attachments);
+    assert!(parsed.problems.is_empty(), "{}", cairn_rules::problem::render(&parsed.problems));
+    assert_eq!(parsed.cases[0].counts["Shell in container"], 2);
+}
+
+#[test]
 fn the_files_that_cases_name() {
     let text = "- {name: a, capture: x.scap}\n- {name: b, events: [{source: json, file: y.jsonl}, exec: /bin/sh]}\n";
     assert_eq!(replay::named_files(text), ["x.scap", "y.jsonl"]);
