@@ -40,7 +40,7 @@ fn a_new_policy_repo_passes_its_own_tests() {
     insta::assert_snapshot!(cairn(folder.path(), &["test", "policies"]), @r"
     exit 0
     --- stdout
-    35 passed, 0 failed in 6 file(s); 7 of 7 rules covered
+    35 passed, 0 failed in 6 file(s); 7 of 7 rules covered, 12 of 12 clauses
     --- stderr
     ");
     insta::assert_snapshot!(cairn(folder.path(), &["init", "policies"]), @r"
@@ -168,21 +168,38 @@ fn an_event_is_explained() {
     let folder = folder();
     cairn(folder.path(), &["init", "policies"]);
     let explain = |arguments: &[&str]| {
-        let all = [&["rules", "explain", "--rules", "policies/detections/00-shared.yaml"], arguments].concat();
-        cairn(folder.path(), &all)
+        let (shared, containers) = ("policies/detections/00-shared.yaml", "policies/detections/containers.yaml");
+        cairn(folder.path(), &[&["rules", "explain", "--rules", shared, "--rules", containers], arguments].concat())
     };
-    let containers = ["--rules", "policies/detections/containers.yaml"];
     std::fs::write(folder.path().join("event.yaml"), "exec: {exe: /bin/bash, parent: /usr/sbin/sshd}\n").unwrap();
-    insta::assert_snapshot!(explain(&[&containers[..], &["--event", "event.yaml"]].concat()), @"");
+    insta::assert_snapshot!(explain(&["--event", "event.yaml"]), @r#"
+    exit 0
+    --- stdout
+    event 1: execve by `bash`
+      no    Shell in container (policies/detections/containers.yaml:7)
+        false: container  (policies/detections/containers.yaml:13:9)
+          false: container.id != host; container.id is "host"  (policies/detections/00-shared.yaml:9:15)
+    --- stderr
+    "#);
     let cases = "policies/detections/tests/containers.yaml";
     let case = "a web server's shell looks for credentials, as it was recorded";
     let asked = ["--event", cases, "--case", case, "--number", "2", "--rule", "Shell in container"];
-    insta::assert_snapshot!(explain(&[&containers[..], &asked[..]].concat()), @"");
+    insta::assert_snapshot!(explain(&asked), @r"
+    exit 0
+    --- stdout
+    event 2: execve by `sh -c id; cat /root/.kube/config`
+      ALERT Shell in container (policies/detections/containers.yaml:7)
+    --- stderr
+    ");
     let capture = ["--capture", "policies/detections/tests/recorded/web-shell.jsonl", "--number", "9"];
-    insta::assert_snapshot!(explain(&[&containers[..], &capture[..]].concat()), @"");
-    let json = explain(&[&containers[..], &["--event", "event.yaml", "--json"]].concat());
+    insta::assert_snapshot!(explain(&capture), @r"
+    exit 1
+    --- stdout
+    --- stderr
+    error: policies/detections/tests/recorded/web-shell.jsonl: there is no event 9
+    ");
+    let json = explain(&["--event", "event.yaml", "--json"]);
     assert!(json.contains("\"verdict\": \"not_held\"") && json.contains("\"value\": \"host\""), "{json}");
-    insta::assert_snapshot!(explain(&["--event", cases, "--case", "nothing"]), @"");
 }
 
 #[test]
@@ -194,5 +211,19 @@ fn tests_report_to_ci_and_ask_for_coverage() {
     let report = std::fs::read_to_string(folder.path().join("report.xml")).unwrap();
     assert!(report.contains("<testsuites name=\"cairn test\" tests=\"35\" failures=\"0\" errors=\"0\">"), "{report}");
     assert!(report.contains("file=\"detections/tests/containers.yaml\" line=\"2\"/>"), "{report}");
+
+    let rule = "\
+- rule: Tool
+  desc: d
+  condition: evt.type = execve and (proc.name = nc or proc.name = ncat) and proc.tty = 0
+  output: o
+  priority: NOTICE
+";
+    let cases = "\
+- {name: nc, events: [exec: /bin/nc], expect: [Tool]}
+- {name: ls, events: [exec: /bin/ls], expect: [], silent: [Tool]}
+";
+    std::fs::write(folder.path().join("policies/detections/tool.yaml"), rule).unwrap();
+    std::fs::write(folder.path().join("policies/detections/tests/tool.yaml"), cases).unwrap();
     insta::assert_snapshot!(cairn(folder.path(), &["test", "policies", "--clauses", "--min-clauses", "100"]), @"");
 }

@@ -97,11 +97,7 @@ fn of_events(arguments: &ExplainArguments, files: &[RulesFile<'_>]) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-fn traces(
-    rules: &Arc<RuleSet>,
-    case: &Case,
-    arguments: &ExplainArguments,
-) -> Result<Vec<EventTrace>, Failure> {
+fn traces(rules: &Arc<RuleSet>, case: &Case, arguments: &ExplainArguments) -> Result<Vec<EventTrace>, Failure> {
     let matching = if arguments.first { Matching::First } else { Matching::All };
     let mut traces = Vec::new();
     replay::explain(rules, case, arguments.number, arguments.rule.as_deref(), matching, |trace| traces.push(trace))

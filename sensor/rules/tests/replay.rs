@@ -342,13 +342,15 @@ fn the_documented_explanation_is_what_is_said() {
     let case = &cases(block("cases"))[1];
     assert_eq!(case.name, "a shell on the host is silence");
     let mut said = Vec::new();
-    replay::explain(&rules(block("rules")), case, None, None, Matching::All, |trace| said.push(trace.to_string())).unwrap();
+    replay::explain(&rules(block("rules")), case, None, None, Matching::All, |trace| said.push(trace.to_string()))
+        .unwrap();
     assert_eq!(said.join("\n"), shown.join("\n"));
 }
 
 #[test]
 fn the_documented_captures_are_cases() {
-    let attachments = ["recorded/break-in.jsonl.zst", "recorded/builds.scap.zst"].map(|path| Attachment { path, bytes: b"" });
+    let attachments =
+        ["recorded/break-in.jsonl.zst", "recorded/builds.scap.zst"].map(|path| Attachment { path, bytes: b"" });
     let parsed = replay::parse_with(&[RulesFile { path: "cases.yaml", text: block("capture") }], &attachments);
     assert!(parsed.problems.is_empty(), "{}", cairn_rules::problem::render(&parsed.problems));
     assert_eq!(parsed.cases[0].counts["Shell in container"], 2);
