@@ -225,6 +225,7 @@ fn tests_report_to_ci_and_ask_for_coverage() {
     insta::assert_snapshot!(cairn(folder.path(), &["test", "policies", "--clauses", "--min-coverage", "100"]), @r"
     exit 1
     --- stdout
+    CLAUSE detections/credentials.yaml:44:5: `Honeytoken opened`: open_file was never false where it mattered: no test would fail without it
     CLAUSE detections/tool.yaml:3:55: `Tool`: proc.name = ncat was never true where it mattered
     CLAUSE detections/tool.yaml:3:77: `Tool`: proc.tty = 0 was never false where it mattered: no test would fail without it
     WARN detections/tool.yaml:1: `Tool` is not covered: no passed case shows it silent
