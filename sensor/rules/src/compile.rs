@@ -76,6 +76,7 @@ pub(crate) struct Test {
 }
 
 impl Test {
+    #[inline]
     pub(crate) fn holds(&self, context: &Context<'_>) -> bool {
         // An absent field makes its check false, whatever the operator.
         self.left.read(context).is_some_and(|value| self.matcher.matches(&value, context))

@@ -113,6 +113,7 @@ impl Reader {
         }
     }
 
+    #[inline]
     pub(crate) fn read<'a>(&'a self, context: &Context<'a>) -> Option<Value<'a>> {
         match self {
             Self::Field { read, argument, .. } => read.as_ref()?.value(context, argument),
