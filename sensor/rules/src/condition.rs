@@ -8,7 +8,7 @@ mod tests;
 use std::ops::Range;
 
 pub(crate) use parser::{ParseError, is_identifier, parse, parse_field, parse_operator, parse_words};
-pub(crate) use print::quoted;
+pub(crate) use print::{in_quotes, quoted};
 
 /// A condition, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod collect;
 mod exceptions;
 mod extension;
 mod finish;
+mod honeytokens;
 pub(crate) mod reader;
 
 use std::sync::Arc;

@@ -81,7 +81,8 @@ fn index_text(text: &str) -> String {
     if text.contains(must) { in_quotes(text) } else { text.to_owned() }
 }
 
-fn in_quotes(text: &str) -> String {
+/// A value in quotes, so that it is no list's name.
+pub(crate) fn in_quotes(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

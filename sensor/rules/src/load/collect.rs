@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::exceptions::{self, Exception};
 use super::extension::{self, Extension};
+use super::honeytokens;
 use super::reader::{Fields, Joined, Scalar};
 use super::{ENGINE_VERSION, PLUGIN_VERSIONS};
 use crate::alert::Priority;
@@ -181,7 +182,15 @@ impl Collector {
         self.order += 1;
         let value_of = |key: &str| pairs.iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value);
         // The order in which Falco looks for an item's kind.
-        let kinds = ["required_engine_version", "required_plugin_versions", "list", "macro", "rule", "cairn_source"];
+        let kinds = [
+            "required_engine_version",
+            "required_plugin_versions",
+            "list",
+            "macro",
+            "rule",
+            "cairn_source",
+            "cairn_honeytokens",
+        ];
         let found = kinds.into_iter().find_map(|kind| value_of(kind).map(|value| (kind, value)));
         let Some((kind, value)) = found else {
             let keys: Vec<&str> = pairs.iter().filter_map(|(key, _)| key.text()).collect();
@@ -213,6 +222,10 @@ impl Collector {
                 let fields = Fields::own(node, pairs, file, label, &source::KEYS, reporter);
                 self.source(&fields, reporter);
             }
+            "cairn_honeytokens" => {
+                let fields = Fields::own(node, pairs, file, label, &honeytokens::KEYS, reporter);
+                self.honeytokens(&fields, reporter);
+            }
             _ => {
                 let fields = fields(&RULE_KEYS);
                 self.rule(&fields, reporter);
@@ -238,6 +251,23 @@ impl Collector {
             reporter.error(Code::CairnLimit, fields.place(), &fields.item, message, None);
         } else {
             self.sources.push(source);
+        }
+    }
+
+    fn honeytokens(&mut self, fields: &Fields<'_>, reporter: &mut Reporter<'_>) {
+        for rule in honeytokens::read(fields, &self.sources, reporter) {
+            let name = rule.name.value.clone();
+            if self.rules.position(&name).is_some() {
+                let message = format!("there is a rule {name:?} already");
+                let hint = Some("give the honeytokens another name".to_owned());
+                reporter.error(Code::LoadErrValidate, rule.name.place(), &fields.item, message, hint);
+            } else if self.rules.items.len() >= RULES_MAX {
+                let message = format!("more than {RULES_MAX} rules");
+                reporter.error(Code::CairnLimit, fields.place(), &fields.item, message, None);
+                return;
+            } else {
+                self.rules.push(&name, rule);
+            }
         }
     }
 
@@ -560,7 +590,7 @@ fn unknown_target<'a>(
     reporter.error(Code::LoadErrValidate, name.place(), &fields.item, message, hint);
 }
 
-fn priority(fields: &Fields<'_>, text: &Scalar, reporter: &mut Reporter<'_>) -> Option<Priority> {
+pub(super) fn priority(fields: &Fields<'_>, text: &Scalar, reporter: &mut Reporter<'_>) -> Option<Priority> {
     match text.value.parse() {
         Ok(priority) => Some(priority),
         Err(error) => {
@@ -571,7 +601,7 @@ fn priority(fields: &Fields<'_>, text: &Scalar, reporter: &mut Reporter<'_>) -> 
     }
 }
 
-fn tags(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Vec<String> {
+pub(super) fn tags(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Vec<String> {
     let scalars = fields.scalars("tags", reporter).unwrap_or_default();
     let mut tags: Vec<String> = scalars.into_iter().map(|tag| tag.value).collect();
     tags.sort();
