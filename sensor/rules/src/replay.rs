@@ -248,7 +248,7 @@ fn feed(engine: &mut Engine, case: &Case, take: &mut dyn FnMut(&mut Engine, &Eve
     engine.set_names(Arc::new(merged(capture.names(), &case.names)));
     engine.seed(capture.seeds().iter().cloned());
     let mut events = 0;
-    while let Some(event) = capture.next() {
+    for event in capture.by_ref() {
         events += 1;
         if events > CAPTURE_CASE_EVENTS_MAX {
             let reason = format!("{} has more than {CAPTURE_CASE_EVENTS_MAX} events", captured.path);
