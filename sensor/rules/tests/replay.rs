@@ -212,11 +212,12 @@ fn rules_swapped_under_an_engine_keep_its_processes() {
 
 /// The processes and events of a case, as a recorder would have written them.
 fn recorded(case: &Case) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone()).unwrap();
+    let mut writer = Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone())
+        .expect("memory takes it");
     for event in &case.events {
-        writer.event(event.clone()).unwrap();
+        writer.event(event.clone()).expect("memory takes it");
     }
-    writer.finish(Vec::new()).unwrap()
+    writer.finish(Vec::new()).expect("memory takes it")
 }
 
 fn result_of(text: &str, bytes: &[u8]) -> CaseResult {
@@ -300,7 +301,7 @@ fn explained(text: &str, number: Option<u64>, rule: Option<&str>) -> String {
     let mut said = Vec::new();
     let rules = rules(block("rules"));
     let take = |trace: EventTrace| said.push(trace.to_string());
-    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).unwrap();
+    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).expect("the case runs");
     said.join("\n")
 }
 
@@ -343,7 +344,7 @@ fn the_documented_explanation_is_what_is_said() {
     assert_eq!(case.name, "a shell on the host is silence");
     let mut said = Vec::new();
     replay::explain(&rules(block("rules")), case, None, None, Matching::All, |trace| said.push(trace.to_string()))
-        .unwrap();
+        .expect("the case runs");
     assert_eq!(said.join("\n"), shown.join("\n"));
 }
 
