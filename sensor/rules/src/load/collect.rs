@@ -8,7 +8,7 @@ use super::honeytokens;
 use super::reader::{Fields, Joined, Scalar};
 use super::{ENGINE_VERSION, PLUGIN_VERSIONS};
 use crate::alert::Priority;
-use crate::condition::is_identifier;
+use crate::condition::{is_bare_word, is_identifier};
 use crate::limits::{RULES_MAX, SOURCES_MAX};
 use crate::problem::{Code, Place, Reporter};
 use crate::source::{self, Sources};
@@ -160,7 +160,7 @@ impl Collector {
                 reporter.error(Code::LoadErrYamlValidate, place, "", message, hint);
                 continue;
             };
-            for item in items {
+            for item in items.iter().filter(|item| !item.is_null()) {
                 self.item(item, file, reporter);
             }
         }
@@ -331,7 +331,7 @@ impl Collector {
         let Some(change) = change(fields, &APPENDABLE, &replaceable, reporter) else { return };
         let is_toggle = matches!(change, Change::Define)
             && fields.has("enabled")
-            && fields.keys().all(|(key, _)| matches!(key, "rule" | "enabled"));
+            && !["condition", "output", "desc", "priority"].into_iter().any(|key| fields.has(key));
         if is_toggle {
             self.toggle(fields, &name, reporter);
             return;
@@ -344,9 +344,9 @@ impl Collector {
                 let keys: BTreeMap<String, OverrideKind> =
                     keys.map(|key| ((*key).to_owned(), OverrideKind::Append)).collect();
                 if keys.is_empty() {
-                    let message = "an appended rule needs `condition` or `exceptions`";
-                    reporter.error(Code::LoadErrYamlValidate, fields.place(), &fields.item, message, None);
-                    return;
+                    let message = "nothing is appended to the rule: there is neither `condition` nor `exceptions`";
+                    let hint = Some("use `override` for what else is to change".to_owned());
+                    reporter.warning(Code::LoadAppendNoValues, fields.place(), &fields.item, message, hint);
                 }
                 self.override_rule(fields, &name, &keys, reporter);
             }
@@ -498,9 +498,13 @@ fn merge(into: &mut Joined, scalar: Option<Scalar>, appends: bool) {
 /// An item's name, which conditions must be able to refer to.
 fn named(fields: &Fields<'_>, key: &str, code: Code, reporter: &mut Reporter<'_>) -> Option<Scalar> {
     let name = fields.required(key, reporter)?;
-    if !is_identifier(&name.value) {
+    let (is_usable, hint) = match key {
+        "list" => (is_bare_word(&name.value), "use a name without blanks and ( ) , = \" '"),
+        _ => (is_identifier(&name.value), "use letters, digits and underscores, a letter first"),
+    };
+    if !is_usable {
         let message = format!("no condition can refer to a {key} named `{}`", name.value);
-        let hint = Some("use letters, digits and underscores, a letter first".to_owned());
+        let hint = Some(hint.to_owned());
         reporter.warning(code, name.place(), &fields.item, message, hint);
     }
     Some(name)
@@ -514,7 +518,8 @@ fn change(
     reporter: &mut Reporter<'_>,
 ) -> Option<Change> {
     let appends = fields.boolean("append", false, reporter);
-    let Some(node) = fields.get("override") else {
+    let is_empty = |node: &&Node| node.is_null() || node.mapping().is_some_and(<[_]>::is_empty);
+    let Some(node) = fields.get("override").filter(|node| !is_empty(node)) else {
         if !appends {
             return Some(Change::Define);
         }

@@ -201,7 +201,9 @@ pub(super) fn reading_cost(reader: &Reader) -> f32 {
         Reader::Word(_) => 1.0,
         Reader::Unary(Unary::Basename | Unary::Length, inner) => 3.0 + reading_cost(inner),
         Reader::Unary(_, inner) => 40.0 + reading_cost(inner),
-        Reader::Join { parts, .. } => 40.0 + parts.iter().map(reading_cost).sum::<f32>(),
+        Reader::Join { parts, .. } | Reader::List(parts) => 40.0 + parts.iter().map(reading_cost).sum::<f32>(),
+        Reader::Arguments => 20.0,
+        Reader::Options { arguments, .. } => 60.0 + reading_cost(arguments),
     }
 }
 
