@@ -98,6 +98,7 @@ fn rules_are_checked_and_explained() {
 
     2 error(s), 0 warning(s)
 
+    bad.yaml: Invalid
     FAILED: 1 rules, 0 macros, 0 lists
     --- stderr
     "#);
@@ -124,6 +125,96 @@ fn rules_are_checked_and_explained() {
     --- stderr
     error: absent.yaml: No such file or directory (os error 2)
     ");
+}
+
+#[test]
+fn rules_are_checked_in_place_of_falco() {
+    let folder = folder();
+    let rules = folder.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let macros = "- list: shells\n  items: [bash]\n- macro: unused\n  condition: proc.name in (shells)\n";
+    let rule = "- rule: Shell connects\n  desc: d\n  condition: evt.type in (execve, connect) and proc.pname = bash\n  output: o\n  priority: INFO\n";
+    std::fs::write(rules.join("b.yml"), rule).unwrap();
+    std::fs::write(rules.join("a.yaml"), macros).unwrap();
+    std::fs::write(rules.join("c.txt"), "no rules").unwrap();
+    insta::assert_snapshot!(cairn(folder.path(), &["rules", "check", "rules"]), @r#"
+    exit 0
+    --- stdout
+    warning[LOAD_UNUSED_MACRO]: no rule uses the macro
+      --> rules/a.yaml:3:10 in macro "unused"
+     3 | - macro: unused
+       |          ^
+
+    warning[CAIRN_BLIND_SPOT]: events connect are not supplied
+      --> rules/b.yml:1:9 in rule "Shell connects"
+     1 | - rule: Shell connects
+       |         ^
+
+    0 error(s), 2 warning(s)
+
+    rules/a.yaml: Ok, with warnings
+    rules/b.yml: Ok, with warnings
+    OK: 1 rules, 1 macros, 1 lists
+    --- stderr
+    "#);
+    let node = ["rules", "check", "--node", "--without", "proc.pname", "rules/b.yml"];
+    insta::assert_snapshot!(cairn(folder.path(), &node), @r#"
+    exit 0
+    --- stdout
+    warning[CAIRN_BLIND_SPOT]: events connect are not supplied; fields proc.pname are not supplied: checks on them are false
+      --> rules/b.yml:1:9 in rule "Shell connects"
+     1 | - rule: Shell connects
+       |         ^
+
+    0 error(s), 1 warning(s)
+
+    rules/b.yml: Ok, with warnings
+    Shell connects: sees less than it says
+      events not supplied: connect
+      fields not supplied: proc.pname
+    0 of 1 enabled rules see all they ask for
+    OK: 1 rules, 0 macros, 0 lists
+    --- stderr
+    "#);
+    // What a node lacks is no mistake of the rule's author, unless it was asked for.
+    assert!(cairn(folder.path(), &["rules", "check", "--strict", "rules/b.yml"]).starts_with("exit 0"));
+    assert!(cairn(folder.path(), &["rules", "check", "--strict", "--node", "rules/b.yml"]).starts_with("exit 1"));
+    assert!(cairn(folder.path(), &["rules", "check", "--strict", "rules"]).starts_with("exit 1"));
+
+    let json = cairn(folder.path(), &["rules", "check", "--json", "rules", "bad.yaml"]);
+    let stdout = json.split("--- stdout\n").nth(1).and_then(|rest| rest.split("--- stderr").next()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(stdout).unwrap();
+    let results = json["falco_load_results"].as_array().unwrap();
+    let names: Vec<_> = results.iter().map(|result| (result["name"].as_str().unwrap(), result["successful"].as_bool())).collect();
+    assert_eq!(names, [("rules/a.yaml", Some(true)), ("rules/b.yml", Some(true)), ("bad.yaml", Some(false))]);
+    let place = &results[2]["errors"][0]["context"]["locations"][1];
+    assert_eq!((&place["item_type"], &place["item_name"]), (&"rule".into(), &"X".into()));
+    assert_eq!((&place["position"]["line"], &place["position"]["column"]), (&2.into(), &13.into()));
+}
+
+#[test]
+fn what_conditions_may_use_is_listed() {
+    let folder = folder();
+    let fields = cairn(folder.path(), &["rules", "fields", "--source", "syscall"]);
+    assert!(fields.contains("\n  proc.name (text)\n"), "{fields}");
+    assert!(!fields.contains("ka.verb"));
+    assert!(cairn(folder.path(), &["rules", "fields"]).contains("  ka.verb (text)"));
+    assert!(cairn(folder.path(), &["rules", "fields", "--source", "mainframe"]).starts_with("exit 2"));
+    let events = cairn(folder.path(), &["rules", "events"]);
+    assert!(events.lines().any(|line| line.starts_with("execve(") && !line.ends_with("(not supplied)")), "{events}");
+    assert!(events.lines().any(|line| line.starts_with("setns(") && line.ends_with("(not supplied)")));
+    let rule = "- rule: R\n  desc: says\n    what\n  condition: evt.type = execve\n  output: o\n  priority: INFO\n- rule: S\n  desc: d\n  condition: evt.type = execve\n  output: o\n  priority: INFO\n  enabled: false\n";
+    std::fs::write(folder.path().join("rules.yaml"), rule).unwrap();
+    insta::assert_snapshot!(cairn(folder.path(), &["rules", "list", "rules.yaml"]), @r"
+    exit 0
+    --- stdout
+    R [Informational]
+      says what
+      rules.yaml:1
+    S [not enabled]
+    --- stderr
+    ");
+    assert!(cairn(folder.path(), &["rules", "list", "--json", "rules.yaml"]).contains("\"condition_compiled\": \"evt.type = execve\""));
 }
 
 #[test]

@@ -140,6 +140,12 @@ fn every_problem_of_every_file_is_said_at_once() {
         |   ^
       hint: did you mean `tags`?
 
+    warning[LOAD_APPEND_NO_VALUES]: nothing is appended to the rule: there is neither `condition` nor `exceptions`
+      --> second.yaml:1:3 in rule "One"
+     1 | - rule: One
+       |   ^
+      hint: use `override` for what else is to change
+
     warning[LOAD_DEPRECATED_ITEM]: `append: true` is deprecated
       --> second.yaml:2:11 in rule "One"
      2 |   append: true

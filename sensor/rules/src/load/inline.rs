@@ -15,7 +15,7 @@ pub fn compiled_condition(files: &[RulesFile<'_>], rule: &str) -> Option<String>
     let collector = collect(files, &mut reporter);
     let definition = &collector.rules.items[collector.rules.position(rule)?];
     let lists = finish::expand_lists(&collector, &mut reporter);
-    let mut inliner = Inliner { collector: &collector, lists, nodes: 0, values: 0 };
+    let mut inliner = Inliner { collector: &collector, lists, parsed: HashMap::new(), nodes: 0, values: 0 };
     let whole = inliner.rule(definition, &mut reporter)?;
     Some(whole.to_string())
 }
@@ -23,6 +23,8 @@ pub fn compiled_condition(files: &[RulesFile<'_>], rule: &str) -> Option<String>
 struct Inliner<'a> {
     collector: &'a Collector,
     lists: HashMap<String, Arc<[Word]>>,
+    /// Macros by their place: a long text that is referred to often is read once.
+    parsed: HashMap<usize, Arc<Expr>>,
     nodes: usize,
     values: usize,
 }
@@ -55,11 +57,19 @@ impl Inliner<'_> {
             },
             Expr::Macro(name) => {
                 let collector = self.collector;
-                let definition = &collector.macros.items[collector.macros.position(&name.value)?];
+                let position = collector.macros.position(&name.value)?;
+                let definition = &collector.macros.items[position];
                 if definition.index >= visibility {
                     return None;
                 }
-                let condition = condition::parse(&definition.condition.text()).ok()?;
+                let condition = match self.parsed.get(&position) {
+                    Some(condition) => Arc::clone(condition),
+                    None => {
+                        let condition = Arc::new(condition::parse(&definition.condition.text()).ok()?);
+                        self.parsed.insert(position, Arc::clone(&condition));
+                        condition
+                    }
+                };
                 self.expr(&condition, definition.visibility, depth)?
             }
             Expr::Check(check) => Expr::Check(Box::new(self.check(check)?)),
