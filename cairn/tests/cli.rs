@@ -187,6 +187,8 @@ fn rules_are_checked_in_place_of_falco() {
     let results = json["falco_load_results"].as_array().unwrap();
     let names: Vec<_> = results.iter().map(|result| (result["name"].as_str().unwrap(), result["successful"].as_bool())).collect();
     assert_eq!(names, [("rules/a.yaml", Some(true)), ("rules/b.yml", Some(true)), ("bad.yaml", Some(false))]);
+    let absent = cairn(folder.path(), &["rules", "check", "--json", "absent.yaml"]);
+    assert!(absent.starts_with("exit 2") && absent.contains("LOAD_ERR_FILE_READ"), "{absent}");
     let place = &results[2]["errors"][0]["context"]["locations"][1];
     assert_eq!((&place["item_type"], &place["item_name"]), (&"rule".into(), &"X".into()));
     assert_eq!((&place["position"]["line"], &place["position"]["column"]), (&2.into(), &13.into()));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn_rules::event::EventType;
-use cairn_rules::{Code, Loaded, Rule, Supply, falco_report, load_for, problem};
+use cairn_rules::{Code, FalcoReport, Loaded, Rule, Supply, falco_report, load_for, problem};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -46,7 +46,12 @@ struct Blindness {
 }
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
-    let files = Files::read(&arguments.files)?;
+    let files = Files::read(&arguments.files).inspect_err(|unreadable| {
+        if arguments.json {
+            let report = FalcoReport::unreadable(&unreadable.path, &unreadable.reason);
+            say::line(format_args!("{:#}", json!({ "falco_load_results": [report], "ok": false })));
+        }
+    })?;
     let files = files.all();
     let supply = supply(&arguments.without)?;
     let loaded = load_for(&files, &supply);

@@ -216,7 +216,6 @@ fn exceptions_have_a_limit() {
 #[test]
 fn odd_keys_and_values_are_errors() {
     for text in [
-        "- ? [rule]\n  : R\n",
         "- rule: R\n  ? {a: b}\n  : c\n",
         "- rule: [R]\n",
         "- rule: {R: S}\n",

@@ -84,6 +84,25 @@ pub fn report(files: &[RulesFile<'_>], loaded: &Loaded) -> Vec<FalcoReport> {
 }
 
 impl FalcoReport {
+    /// What is said of a file that cannot be read.
+    #[must_use]
+    pub fn unreadable(path: &str, reason: &str) -> Self {
+        let problem = Problem {
+            severity: Severity::Error,
+            code: Code::LoadErrFileRead,
+            file: path.to_owned(),
+            line: 1,
+            column: 1,
+            offset: 0,
+            item: String::new(),
+            message: reason.to_owned(),
+            hint: None,
+            snippet: String::new(),
+            snippet_column: 0,
+        };
+        Self { name: path.to_owned(), successful: false, errors: vec![(&problem).into()], warnings: Vec::new() }
+    }
+
     /// `PATH: Ok`, `PATH: Ok, with warnings` or `PATH: Invalid`.
     #[must_use]
     pub fn line(&self) -> String {
