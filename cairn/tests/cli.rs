@@ -185,7 +185,8 @@ fn rules_are_checked_in_place_of_falco() {
     let stdout = json.split("--- stdout\n").nth(1).and_then(|rest| rest.split("--- stderr").next()).unwrap();
     let json: serde_json::Value = serde_json::from_str(stdout).unwrap();
     let results = json["falco_load_results"].as_array().unwrap();
-    let names: Vec<_> = results.iter().map(|result| (result["name"].as_str().unwrap(), result["successful"].as_bool())).collect();
+    let names: Vec<_> =
+        results.iter().map(|result| (result["name"].as_str().unwrap(), result["successful"].as_bool())).collect();
     assert_eq!(names, [("rules/a.yaml", Some(true)), ("rules/b.yml", Some(true)), ("bad.yaml", Some(false))]);
     let absent = cairn(folder.path(), &["rules", "check", "--json", "absent.yaml"]);
     assert!(absent.starts_with("exit 2") && absent.contains("LOAD_ERR_FILE_READ"), "{absent}");
@@ -216,7 +217,10 @@ fn what_conditions_may_use_is_listed() {
     S [not enabled]
     --- stderr
     ");
-    assert!(cairn(folder.path(), &["rules", "list", "--json", "rules.yaml"]).contains("\"condition_compiled\": \"evt.type = execve\""));
+    assert!(
+        cairn(folder.path(), &["rules", "list", "--json", "rules.yaml"])
+            .contains("\"condition_compiled\": \"evt.type = execve\"")
+    );
 }
 
 #[test]

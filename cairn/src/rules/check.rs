@@ -96,8 +96,9 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
 /// What the nodes' sensor gives.
 fn supply(without: &[String]) -> Result<Supply, Failure> {
     let supply = Supply::sensor();
-    if let Some(name) =
-        without.iter().find(|name| EventType::by_name(name).is_none_or(|it| !supply.has_event(it)) && !supply.has_field(name))
+    if let Some(name) = without
+        .iter()
+        .find(|name| EventType::by_name(name).is_none_or(|it| !supply.has_event(it)) && !supply.has_field(name))
     {
         let failure = Failure::unknown(format!("--without {name}: the sensor gives no event or field of this name"));
         return Err(failure.hint("`cairn rules fields` and `cairn rules events` list what it gives"));
@@ -115,7 +116,8 @@ fn blindness(rule: &Rule, supply: &Supply) -> Option<Blindness> {
         return None;
     }
     let has_event = |name: &&'static str| EventType::by_name(name).is_some_and(|it| supply.has_event(it));
-    let (given, absent): (Vec<&'static str>, Vec<&'static str>) = rule.event_types.iter().partition(|name| has_event(name));
+    let (given, absent): (Vec<&'static str>, Vec<&'static str>) =
+        rule.event_types.iter().partition(|name| has_event(name));
     let names_types = rule.event_types.len() < EventType::all().count();
     let events = if names_types { absent } else { Vec::new() };
     if events.is_empty() && rule.blind_fields.is_empty() {
