@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use cairn_rules::event::EventType;
 use cairn_rules::{Code, FalcoReport, Loaded, Rule, Supply, falco_report, load_for, problem};
 use clap::Args;
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::files::Files;
 use crate::failure::Failure;
@@ -36,7 +35,6 @@ pub(crate) struct CheckArguments {
 }
 
 /// What a node cannot give a rule.
-#[derive(Debug, Serialize)]
 struct Blindness {
     rule: String,
     events: Vec<&'static str>,
@@ -70,7 +68,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
             "problems": loaded.problems,
         });
         if arguments.node {
-            out["node"] = json!(blind);
+            out["node"] = blind.iter().map(Blindness::json).collect();
         }
         say::line(format_args!("{out:#}"));
     } else {
@@ -124,6 +122,12 @@ fn blindness(rule: &Rule, supply: &Supply) -> Option<Blindness> {
         return None;
     }
     Some(Blindness { rule: rule.name.clone(), events, fields: rule.blind_fields.clone(), can_alert: !given.is_empty() })
+}
+
+impl Blindness {
+    fn json(&self) -> Value {
+        json!({ "rule": self.rule, "events": self.events, "fields": self.fields, "can_alert": self.can_alert })
+    }
 }
 
 fn say_blindness(blindness: &Blindness) {
