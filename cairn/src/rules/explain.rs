@@ -10,6 +10,7 @@ use cairn_rules::{EventTrace, Matching, Names, RuleSet, RulesFile, Supply, expla
 use clap::Args;
 use serde_json::json;
 
+use super::files::Files;
 use crate::failure::Failure;
 use crate::say;
 
@@ -47,8 +48,8 @@ pub(crate) struct ExplainArguments {
 
 /// 0 explained, 1 the condition, the rules or the event are wrong, 2 they cannot be read.
 pub(crate) fn run(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
-    let texts = super::read(&arguments.files)?;
-    let files = super::files(&texts);
+    let files = Files::read(&arguments.files)?;
+    let files = files.all();
     match &arguments.condition {
         Some(condition) => of_condition(condition, &files, arguments.json),
         None => of_events(arguments, &files),
