@@ -132,8 +132,8 @@ fn left_out(format: Format, summary: &Summary) {
 
 /// The rules, or everything that is wrong with them.
 fn load_rules(paths: &[PathBuf]) -> Result<RuleSet, Failure> {
-    let texts = rules::read(paths)?;
-    let loaded = load(&rules::files(&texts));
+    let files = rules::files::Files::read(paths)?;
+    let loaded = load(&files.all());
     if !loaded.is_ok() {
         say::error(problem::render(&loaded.problems));
         return Err(Failure::bad("the rules do not load").hint("`cairn rules check` says the same, and warnings too"));

@@ -1,101 +1,31 @@
-//! `cairn rules check` and `cairn rules explain`.
+//! `cairn rules`: check rules files, explain conditions, list what there is.
 
-use std::path::{Path, PathBuf};
+mod check;
+mod explain;
+pub(crate) mod files;
+mod list;
+
 use std::process::ExitCode;
 
-use cairn_rules::{RulesFile, explain_with, load, problem};
-use clap::{Args, Subcommand};
-use serde_json::json;
+use clap::Subcommand;
 
 use crate::failure::Failure;
-use crate::say;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Load Falco rules files and report every problem
-    Check(CheckArguments),
-    /// Parse a condition: its normal form, fields and event types
-    Explain(ExplainArguments),
+    Check(check::CheckArguments),
+    Explain(explain::ExplainArguments),
+    List(list::ListArguments),
+    Fields(list::FieldsArguments),
+    Events(list::EventsArguments),
 }
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Check(arguments) => check(arguments),
-        Command::Explain(arguments) => explain(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::List(arguments) => list::rules(arguments),
+        Command::Fields(arguments) => list::fields(arguments),
+        Command::Events(arguments) => list::events(arguments),
     }
-}
-
-#[derive(Args)]
-pub(crate) struct CheckArguments {
-    /// Rules files, loaded together in this order
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print the problems as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-fn check(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
-    let texts = read(&arguments.files)?;
-    let loaded = load(&files(&texts));
-    let errors = loaded.errors().count();
-    if arguments.json {
-        say::line(format_args!(
-            "{:#}",
-            json!({ "ok": loaded.is_ok(), "counts": loaded.counts, "problems": loaded.problems })
-        ));
-    } else {
-        if !loaded.problems.is_empty() {
-            say::line(format_args!("{}", problem::render(&loaded.problems)));
-        }
-        let counts = loaded.counts;
-        let word = if errors == 0 { "OK" } else { "FAILED" };
-        say::line(format_args!("{word}: {} rules, {} macros, {} lists", counts.rules, counts.macros, counts.lists));
-    }
-    Ok(ExitCode::from(u8::from(errors > 0)))
-}
-
-#[derive(Args)]
-pub(crate) struct ExplainArguments {
-    /// The condition
-    condition: String,
-    /// Rules files whose lists and macros it may use
-    #[arg(long = "rules", value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Print the explanation as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-fn explain(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
-    let texts = read(&arguments.files)?;
-    let explanation = match explain_with(&arguments.condition, &files(&texts)) {
-        Ok(explanation) => explanation,
-        Err(error) => {
-            say::line(format_args!("{}", error.render()));
-            return Ok(ExitCode::FAILURE);
-        }
-    };
-    if arguments.json {
-        say::line(format_args!("{:#}", json!(explanation)));
-        return Ok(ExitCode::SUCCESS);
-    }
-    say::line(explanation);
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
-    files.iter().map(|path| Ok((path.display().to_string(), read_one(path)?))).collect()
-}
-
-fn read_one(path: &Path) -> Result<String, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::unknown(format!("{}: {error}", path.display())))?;
-    String::from_utf8(bytes).map_err(|error| {
-        Failure::unknown(format!("{}: byte {} is not UTF-8", path.display(), error.utf8_error().valid_up_to()))
-            .hint("rules files are text")
-    })
-}
-
-pub(crate) fn files(texts: &[(String, String)]) -> Vec<RulesFile<'_>> {
-    texts.iter().map(|(path, text)| RulesFile { path, text }).collect()
 }

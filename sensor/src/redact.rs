@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cairn_schemas::commitment::Personal;
-use cairn_schemas::data::{User, is_personal_field};
+use cairn_schemas::data::{User, field_shown, is_personal_field};
 use cairn_schemas::token::{Token, TokenKey, token};
 
 /// Fields that show one thing by several names, and the part of a record that shows it whatever a rule prints. A policy that names
@@ -84,7 +84,7 @@ impl Redaction {
     /// The token of a rule field's value, where it may not stand in a record as it is.
     #[must_use]
     pub fn field(&self, name: &str, value: &str) -> Option<Token> {
-        let spelt = spelling(name);
+        let spelt = spelling(field_shown(name));
         let base = spelt.split('[').next().unwrap_or_default();
         let personal = is_personal_field(name) || self.more_fields.contains(base) || self.more_fields.contains(&spelt);
         personal.then(|| token(&self.key, class_of(base), value))
@@ -144,7 +144,9 @@ mod tests {
             assert!(redaction.field(name, "alice").is_some(), "{name}");
         }
         assert!(redaction.field("proc.cmdline", "curl alice@example.com").is_some(), "named by the policy");
+        assert!(redaction.field("toupper(cairn.first.proc.args)", "CURL").is_some(), "whatever is done to it");
         assert_eq!(redaction.field("proc.name", "bash"), None);
+        assert_eq!(redaction.field("cairn.first.proc.name", "bash"), None);
         assert_eq!(redaction.field("evt.arg.flags", "O_RDONLY"), None);
     }
 

@@ -39,6 +39,7 @@ pub const PERSONAL_FIELDS: &[&str] = &[
 /// An event's argument that is named by its number counts as personal: which one it is depends on the event.
 #[must_use]
 pub fn is_personal_field(name: &str) -> bool {
+    let name = field_shown(name);
     let (base, argument) = match name.split_once('[') {
         Some((base, rest)) => (base, rest.strip_suffix(']').unwrap_or(rest)),
         None => (name, ""),
@@ -52,6 +53,16 @@ pub fn is_personal_field(name: &str) -> bool {
         Some(argument) => PERSONAL_FIELDS.iter().any(|field| field.strip_prefix("evt.arg.") == Some(argument)),
         None => PERSONAL_FIELDS.contains(&base),
     }
+}
+
+/// The field that an output shows, without what is done to it: `user.name` of `toupper(user.name)`, and of `cairn.first.user.name`, which
+/// is that of an earlier event.
+#[must_use]
+pub fn field_shown(name: &str) -> &str {
+    // What stands in `[]` may hold anything.
+    let argument = name.find('[').unwrap_or(name.len());
+    let inner = name[..argument].rfind('(').map_or(name, |open| name[open + 1..].trim_end_matches(')'));
+    inner.strip_prefix("cairn.first.").unwrap_or(inner)
 }
 
 fn personal_hidden<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
@@ -268,6 +279,11 @@ mod tests {
             "evt.arg[17]",
             "evt.arg[]",
             "evt.arg",
+            "proc.env[a(b]",
+            "toupper(user.name)",
+            "toupper(basename(proc.env[HOME]))",
+            "cairn.first.user.name",
+            "tolower(cairn.first.evt.arg[uid])",
         ];
         for name in spellings {
             assert!(is_personal_field(name), "{name}");

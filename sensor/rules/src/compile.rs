@@ -3,6 +3,7 @@
 
 mod matcher;
 mod network;
+mod options;
 mod outline;
 mod pattern;
 mod reader;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub(crate) use matcher::{Matcher, Ordering, TextMatcher};
 use network::Network;
+use options::Letters;
 pub(crate) use outline::{Location, Outline, Shape};
 pub(crate) use pattern::Glob;
 use pattern::PathTree;
@@ -24,13 +26,14 @@ pub(crate) use reader::{Reader, Unary};
 use set::{Regex, Set};
 pub(crate) use types::TypeSet;
 
-use crate::condition::{Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
+use crate::condition::{self, Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
 use crate::engine::Context;
 use crate::event::EventType;
 use crate::fields::{FieldError, Kind, Resolved};
 use crate::limits::{
     CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, CONDITION_NODES_MAX, LIST_ITEMS_MAX, REGEX_SIZE_MAX, RULE_VALUES_MAX,
 };
+use crate::problem::Code;
 use crate::source::Vocabulary;
 use crate::suggest;
 
@@ -76,6 +79,7 @@ pub(crate) struct Test {
 }
 
 impl Test {
+    #[inline]
     pub(crate) fn holds(&self, context: &Context<'_>) -> bool {
         // An absent field makes its check false, whatever the operator.
         self.left.read(context).is_some_and(|value| self.matcher.matches(&value, context))
@@ -120,7 +124,7 @@ pub(crate) trait Scope {
     /// All macro names, for suggestions.
     fn macro_names(&self) -> Vec<String>;
     /// Something that works but may not be what was meant.
-    fn warn(&mut self, span: Range<usize>, message: String, hint: Option<String>);
+    fn warn(&mut self, code: Code, span: Range<usize>, message: String, hint: Option<String>);
 }
 
 /// What became of looking a macro up.
@@ -367,6 +371,7 @@ impl Compiler<'_> {
         match self.scope.resolve(field) {
             Ok(resolved) => {
                 facts.fields.insert(resolved.name.clone());
+                self.warn_of_field_of_old(field);
                 Some(Reader::field(resolved))
             }
             Err(reason) => {
@@ -403,12 +408,30 @@ impl Compiler<'_> {
         match (name.value.as_str(), arguments) {
             ("concat", parts) if parts.len() >= 2 => {
                 let parts = self.parts(parts, name, facts)?;
-                Some(Reader::Join { separator: Box::default(), parts })
+                Some(Reader::Join { separator: Box::new(Reader::Word(Box::default())), parts })
             }
-            ("join", [Argument::Word(separator), Argument::List(parts)]) => {
-                let parts = self.parts(parts, name, facts)?;
-                Some(Reader::Join { separator: separator.text.as_bytes().into(), parts })
+            ("join", [separator @ (Argument::Word(_) | Argument::Operand(_)), list]) => {
+                let separator = self.parts(std::slice::from_ref(separator), name, facts)?.pop()?;
+                let parts = match list {
+                    Argument::List(parts) => self.parts(parts, name, facts)?,
+                    Argument::Word(_) | Argument::Operand(_) => vec![self.list(list, name, facts)?],
+                };
+                Some(Reader::Join { separator: Box::new(separator), parts })
             }
+            ("getopt", [list, Argument::Word(letters)]) => {
+                let arguments = Box::new(self.list(list, name, facts)?);
+                let letters = Letters::parse(&letters.text);
+                let chosen = match index {
+                    None => None,
+                    Some(index) => Some(self.option(index, &letters)?),
+                };
+                Some(Reader::Options { arguments, letters: Box::new(letters), chosen })
+            }
+            ("getopt", _) => fail(
+                self,
+                "`getopt` takes a list of arguments and the options' letters".to_owned(),
+                "write `getopt(proc.args, \"nt:\")`, or `getopt(proc.args, \"nt:\")[t]` for the value of one",
+            ),
             ("concat", _) => fail(
                 self,
                 "`concat` takes two or more parts".to_owned(),
@@ -419,11 +442,44 @@ impl Compiler<'_> {
                 "`join` takes a separator and a list".to_owned(),
                 "write `join(\",\", (proc.name, proc.pname))`",
             ),
-            (other, _) => fail(
-                self,
-                format!("transformer `{other}` is not supported by this engine"),
-                "compare `proc.args` with `contains` or `regex` instead",
-            ),
+            (other, _) => unreachable!("the parser knows no transformer `{other}`"),
+        }
+    }
+
+    /// An argument that must be a list: written as one, a field of several texts, or the arguments of the process.
+    fn list(&mut self, argument: &Argument, name: &Spanned<String>, facts: &mut Facts) -> Option<Reader> {
+        let reader = match argument {
+            Argument::List(parts) => Reader::List(self.parts(parts, name, facts)?),
+            Argument::Operand(Operand::Field(field)) if field.name == "proc.args" && field.argument.is_none() => {
+                self.field(field, facts)?;
+                Reader::Arguments
+            }
+            Argument::Operand(operand) => self.operand(operand, facts)?,
+            Argument::Word(word) => Reader::Word(word.text.as_bytes().into()),
+        };
+        if reader.kind() != Kind::TextList {
+            let message = format!("`{}` takes a list here, not a {}", name.value, reader.kind().as_str());
+            let hint = Some("put it in parentheses: `(proc.name, proc.pname)`".to_owned());
+            self.errors.push(error(name.span.clone(), message, hint));
+            return None;
+        }
+        Some(reader)
+    }
+
+    /// The option in `getopt(...)[t]`.
+    fn option(&mut self, index: &Spanned<String>, letters: &Letters) -> Option<u8> {
+        match index.value.as_bytes() {
+            [option] if letters.has(*option) => Some(*option),
+            [option] => {
+                let message = format!("option `{}` is not among the letters of `getopt`", char::from(*option));
+                self.errors.push(error(index.span.clone(), message, Some("add it to them".to_owned())));
+                None
+            }
+            _ => {
+                let message = "an option of `getopt` is one letter".to_owned();
+                self.errors.push(error(index.span.clone(), message, Some("write `getopt(...)[t]`".to_owned())));
+                None
+            }
         }
     }
 
@@ -453,10 +509,12 @@ impl Compiler<'_> {
             Right::Operand(other) => self.compare_with(check, left, other, facts),
             Right::One(word) => {
                 let word = self.single(word)?;
+                self.look_at_values(left, std::slice::from_ref(&word))?;
                 self.one(left.kind(), operator, &word).map(|matcher| (matcher, 1))
             }
             Right::Quantified(quantifier, words) => {
                 let words = self.splice(words, check)?;
+                self.look_at_values(left, &words)?;
                 let count = words.len();
                 let each: Option<Vec<Matcher>> =
                     words.iter().map(|word| self.one(left.kind(), operator, word)).collect();
@@ -464,10 +522,64 @@ impl Compiler<'_> {
             }
             Right::Many(words) => {
                 let words = self.splice(words, check)?;
+                self.look_at_values(left, &words)?;
                 let count = words.len();
                 self.many(left.kind(), operator, &words).map(|matcher| (matcher, count))
             }
         }
+    }
+
+    /// Refuses values that can never be, and warns of those that are seldom meant.
+    fn look_at_values(&mut self, left: &Reader, words: &[Word]) -> Option<()> {
+        self.refuse_nul(left.kind(), words)?;
+        for word in words {
+            if word.text == "<NA>" && left.is_of_document() {
+                let message = "comparison with `<NA>`: an absent field has no value, not even this one";
+                let hint = Some("ask for the field by `exists`".to_owned());
+                self.scope.warn(Code::LoadUnsafeNaCheck, word.span.clone(), message.to_owned(), hint);
+            }
+            self.warn_of_field_as_value(word);
+        }
+        Some(())
+    }
+
+    /// `proc.name = proc.pname` compares with a text; so does a transformer with a blank in an exception, or in quotes.
+    fn warn_of_field_as_value(&mut self, word: &Word) {
+        let text = word.text.trim();
+        if !text.contains('.') || !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            return;
+        }
+        let (what, hint) = match condition::parse_operand(text) {
+            Ok(Operand::Field(field)) if self.scope.resolve(&field).is_ok() => ("field", format!("val({field})")),
+            Ok(operand @ Operand::Transformed { .. }) => ("transformer", operand.to_string()),
+            _ => return,
+        };
+        let message = format!("`{}` is taken as a text, though it is the name of a {what}", word.text);
+        let hint = Some(format!("to compare with the {what}, write `{hint}`"));
+        self.scope.warn(Code::LoadCompileCondition, word.span.clone(), message, hint);
+    }
+
+    /// Since events are made when calls return, nothing is known of when they began, and all go one way.
+    fn warn_of_field_of_old(&mut self, field: &FieldRef) {
+        let message = match field.name.as_str() {
+            "evt.dir" => "`evt.dir` is deprecated: `<` is always so, `>` never",
+            name if name.starts_with("evt.latency") || name == "evt.wait_latency" => {
+                "`evt.latency` and its like are deprecated: events say nothing of when a call began"
+            }
+            _ => return,
+        };
+        let hint = Some("remove the check".to_owned());
+        self.scope.warn(Code::LoadDeprecatedItem, field.span.clone(), message.to_owned(), hint);
+    }
+
+    /// Texts of the kernel end at a NUL byte, so that a value with one matches nothing; buffers may hold them.
+    fn refuse_nul(&mut self, kind: Kind, words: &[Word]) -> Option<()> {
+        let Some(word) = words.iter().find(|word| kind != Kind::Bytes && word.text.contains('\0')) else {
+            return Some(());
+        };
+        let hint = Some("only fields of bytes, such as `evt.buffer`, can hold one".to_owned());
+        self.errors.push(error(word.span.clone(), "a NUL byte in a value".to_owned(), hint));
+        None
     }
 
     fn compare_with(
@@ -545,7 +657,7 @@ impl Compiler<'_> {
         if let Some(near) = suggest::nearest(&word.text, names.iter().map(String::as_str)) {
             let message = format!("`{}` is taken as a value: there is no such list", word.text);
             let hint = format!("did you mean the list `{near}`? If the text is meant, put it in quotes");
-            self.scope.warn(word.span.clone(), message, Some(hint));
+            self.scope.warn(Code::LoadCompileCondition, word.span.clone(), message, Some(hint));
         }
     }
 
@@ -805,5 +917,5 @@ impl Scope for NoScope<'_> {
         Vec::new()
     }
 
-    fn warn(&mut self, _: Range<usize>, _: String, _: Option<String>) {}
+    fn warn(&mut self, _: Code, _: Range<usize>, _: String, _: Option<String>) {}
 }

@@ -7,8 +7,11 @@ mod tests;
 
 use std::ops::Range;
 
-pub(crate) use parser::{ParseError, is_identifier, parse, parse_field, parse_operator, parse_words};
-pub(crate) use print::quoted;
+pub(crate) use parser::{
+    ParseError, is_bare_word, is_identifier, parse, parse_comparison, parse_field, parse_operand, parse_right_operand,
+    parse_words,
+};
+pub(crate) use print::{in_quotes, quoted};
 
 /// A condition, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -98,6 +98,7 @@ pub(crate) enum Read {
 
 impl Read {
     /// The field's value; `None` when it is absent.
+    #[inline]
     pub(crate) fn value<'a>(&'a self, context: &Context<'a>, argument: &'a FieldArgument) -> Option<Value<'a>> {
         match self {
             Self::Native(extract) => extract(context, argument),

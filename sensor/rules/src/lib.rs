@@ -50,7 +50,10 @@ pub use alert::{Alert, Ancestor, Priority, ProcessView, UnknownPriority};
 pub use engine::{Costs, Engine, Evaluator, Limits, Matching, Names, RuleCost, Stopwatch, TableStats};
 pub use explain::{EventTrace, ExplainError, Explanation, Reason, Seen, Trace, Verdict, explain, explain_with};
 pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
-pub use load::{Counts, ENGINE_VERSION, Loaded, PLUGIN_VERSIONS, RulesFile, load, load_for};
+pub use load::{
+    Counts, ENGINE_VERSION, FalcoContext, FalcoLocation, FalcoPosition, FalcoProblem, FalcoReport, Loaded,
+    PLUGIN_VERSIONS, RulesFile, compiled_condition, load, load_for, report as falco_report,
+};
 pub use problem::{Code, Problem, Severity};
 pub use rule_set::{Rule, RuleSet};
 pub use source::{Source, Sources};

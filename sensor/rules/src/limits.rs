@@ -57,8 +57,6 @@ pub const SOURCE_TEXT_BYTES_MAX: usize = 65_536;
 pub const POINTER_BYTES_MAX: usize = 1_024;
 /// Steps of a path into documents.
 pub const POINTER_STEPS_MAX: usize = 64;
-/// Nodes and values of all compiled programs of a rule set together; rules that do not fit are tried one by one.
-pub const PROGRAM_SIZE_MAX: usize = 4 << 20;
 /// Fields that tell apart what a rule over more than one event counts.
 pub const STATE_FIELDS_MAX: usize = 8;
 /// Bytes of one such field's value that are told apart; of a longer one the length counts besides.
@@ -90,3 +88,8 @@ pub const CAPTURE_CASE_EVENTS_MAX: usize = 10_000_000;
 pub const CASE_ALERTS_MAX: usize = 1_000;
 /// Containers that an engine knows by what events say of them.
 pub const CONTAINERS_MAX: usize = 65_536;
+/// Nodes, values and words of masks of all compiled programs of a rule set together; rules of event types whose program does not
+/// fit are tried one by one.
+pub const PROGRAM_SIZE_MAX: usize = 1 << 20;
+/// Words of all masks that one lookup of a program might need; more rules and values than that are tried one by one.
+pub const LOOKUP_WORDS_MAX: usize = 1 << 20;

@@ -11,11 +11,17 @@ mod collect;
 mod exceptions;
 mod extension;
 mod finish;
+mod honeytokens;
+mod inline;
 pub(crate) mod reader;
+mod report;
 
 use std::sync::Arc;
 
 use serde::Serialize;
+
+pub use inline::compiled_condition;
+pub use report::{FalcoContext, FalcoLocation, FalcoPosition, FalcoProblem, FalcoReport, report};
 
 use crate::compile::{self, CompileError, Compiled, NoScope};
 use crate::condition::Expr;

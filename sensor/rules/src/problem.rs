@@ -42,8 +42,12 @@ pub enum Code {
     LoadErrCompileOutput,
     /// Items that do not fit each other: unknown names, loops, versions.
     LoadErrValidate,
+    /// Something is wrong with an item that is ours and not Falco's: a declared source, a stateful condition.
+    LoadErrExtension,
     /// The rule's `source` is none we have: the rule is skipped.
     LoadUnknownSource,
+    /// A field is compared with `<NA>`, which no field of a document has: an absent one has no value.
+    LoadUnsafeNaCheck,
     /// The rule does not name event types, so it is tried on each event.
     LoadNoEvttype,
     /// An unknown field or event type in a rule with `skip-if-unknown-filter`: the rule is skipped.
@@ -56,7 +60,9 @@ pub enum Code {
     LoadUnknownItem,
     /// A form that Falco has replaced by another.
     LoadDeprecatedItem,
-    /// An appended exception without values.
+    /// An item that is ours does less than it seems to.
+    LoadWarningExtension,
+    /// An appended exception without values, or an appended rule without anything to append.
     LoadAppendNoValues,
     /// Two exceptions of one rule with one name.
     LoadExceptionNameNotUnique,
@@ -77,6 +83,35 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in the order of their definition.
+    pub const ALL: [Self; 25] = [
+        Self::LoadErrFileRead,
+        Self::LoadErrYamlParse,
+        Self::LoadErrYamlValidate,
+        Self::LoadErrCompileCondition,
+        Self::LoadErrCompileOutput,
+        Self::LoadErrValidate,
+        Self::LoadErrExtension,
+        Self::LoadUnknownSource,
+        Self::LoadUnsafeNaCheck,
+        Self::LoadNoEvttype,
+        Self::LoadUnknownFilter,
+        Self::LoadUnusedMacro,
+        Self::LoadUnusedList,
+        Self::LoadUnknownItem,
+        Self::LoadDeprecatedItem,
+        Self::LoadWarningExtension,
+        Self::LoadAppendNoValues,
+        Self::LoadExceptionNameNotUnique,
+        Self::LoadInvalidMacroName,
+        Self::LoadInvalidListName,
+        Self::LoadCompileCondition,
+        Self::LoadUnknownKey,
+        Self::CairnBlindSpot,
+        Self::CairnReplayCase,
+        Self::CairnLimit,
+    ];
+
     /// The name as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,13 +121,16 @@ impl Code {
             Self::LoadErrCompileCondition => "LOAD_ERR_COMPILE_CONDITION",
             Self::LoadErrCompileOutput => "LOAD_ERR_COMPILE_OUTPUT",
             Self::LoadErrValidate => "LOAD_ERR_VALIDATE",
+            Self::LoadErrExtension => "LOAD_ERR_EXTENSION",
             Self::LoadUnknownSource => "LOAD_UNKNOWN_SOURCE",
+            Self::LoadUnsafeNaCheck => "LOAD_UNSAFE_NA_CHECK",
             Self::LoadNoEvttype => "LOAD_NO_EVTTYPE",
             Self::LoadUnknownFilter => "LOAD_UNKNOWN_FILTER",
             Self::LoadUnusedMacro => "LOAD_UNUSED_MACRO",
             Self::LoadUnusedList => "LOAD_UNUSED_LIST",
             Self::LoadUnknownItem => "LOAD_UNKNOWN_ITEM",
             Self::LoadDeprecatedItem => "LOAD_DEPRECATED_ITEM",
+            Self::LoadWarningExtension => "LOAD_WARNING_EXTENSION",
             Self::LoadAppendNoValues => "LOAD_APPEND_NO_VALUES",
             Self::LoadExceptionNameNotUnique => "LOAD_EXCEPTION_NAME_NOT_UNIQUE",
             Self::LoadInvalidMacroName => "LOAD_INVALID_MACRO_NAME",
@@ -102,6 +140,37 @@ impl Code {
             Self::CairnBlindSpot => "CAIRN_BLIND_SPOT",
             Self::CairnReplayCase => "CAIRN_REPLAY_CASE",
             Self::CairnLimit => "CAIRN_LIMIT",
+        }
+    }
+
+    /// The kind in words, as Falco says it where it has the kind.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::LoadErrFileRead => "File read error",
+            Self::LoadErrYamlParse => "YAML parse error",
+            Self::LoadErrYamlValidate => "Error validating internal structure of YAML file",
+            Self::LoadErrCompileCondition => "Error compiling condition",
+            Self::LoadErrCompileOutput => "Error compiling output",
+            Self::LoadErrValidate => "Error validating rule/macro/list/exception objects",
+            Self::LoadErrExtension => "Error in extension item",
+            Self::LoadUnknownSource => "Unknown event source",
+            Self::LoadUnsafeNaCheck => "Unsafe <NA> comparison in condition",
+            Self::LoadNoEvttype => "Condition has no event-type restriction",
+            Self::LoadUnknownFilter => "Unknown field or event-type in condition or output",
+            Self::LoadUnusedMacro => "Unused macro",
+            Self::LoadUnusedList => "Unused list",
+            Self::LoadUnknownItem => "Unknown rules file item",
+            Self::LoadDeprecatedItem => "Used deprecated item",
+            Self::LoadWarningExtension => "Warning in extension item",
+            Self::LoadAppendNoValues => "Overriding/appending with no values",
+            Self::LoadExceptionNameNotUnique => "Multiple exceptions defined with the same name",
+            Self::LoadInvalidMacroName => "Invalid macro name",
+            Self::LoadInvalidListName => "Invalid list name",
+            Self::LoadCompileCondition => "Warning in rule condition",
+            Self::LoadUnknownKey => "Unknown key in item definition",
+            Self::CairnBlindSpot => "Fields or event types that are not supplied",
+            Self::CairnReplayCase => "Malformed replay case",
+            Self::CairnLimit => "Limit passed",
         }
     }
 }
@@ -119,6 +188,8 @@ pub struct Problem {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// The same place in bytes from the beginning of the file.
+    pub offset: usize,
     /// The item it is in, such as `rule "Shell in container"`; empty when in none.
     pub item: String,
     /// What is wrong: lower case, no full stop.
@@ -259,6 +330,7 @@ impl<'a> Reporter<'a> {
             file,
             line,
             column,
+            offset: place.offset,
             item: item.to_owned(),
             message,
             hint,

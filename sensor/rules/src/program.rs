@@ -15,8 +15,8 @@
 //! evaluation does not matter is since conditions have no effects. Costs and odds are guesses that decide order, never outcome.
 //! Tests compare every rule's outcome with the plain walk ([`Node::holds`]).
 //!
-//! Memory is bounded: [`PROGRAM_SIZE_MAX`] nodes and values in all sections together. Event types whose section does not fit are
-//! evaluated by the plain walk.
+//! Memory is bounded: [`PROGRAM_SIZE_MAX`] nodes, values and words of masks in all sections together. Event types whose section does
+//! not fit are evaluated by the plain walk.
 
 #![expect(clippy::mutable_key_type, reason = "a regular expression keeps a cache, which is no part of what it equals")]
 

@@ -137,6 +137,8 @@ pub struct ClauseCoverage {
     pub decided_true: bool,
     /// It was false, and decided: a case would fail if it were always true, or not there at all.
     pub decided_false: bool,
+    /// It asks for nothing but the event's type, so that the rule is not tried where it is false.
+    pub is_about_types: bool,
 }
 
 impl ClauseCoverage {
@@ -416,6 +418,7 @@ fn clauses(number: u32, rule: &Rule, decided: &BTreeSet<(u32, usize, bool)>) -> 
             column: place.map_or(0, |place| place.column),
             decided_true: decided.contains(&(number, clause, true)),
             decided_false: decided.contains(&(number, clause, false)),
+            is_about_types: outline.is_about_types(),
         }
     })
     .collect()

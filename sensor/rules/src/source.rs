@@ -345,6 +345,8 @@ impl Source {
     }
 
     fn is_personal_field(&self, written: &str) -> bool {
+        // That of an earlier event tells no less.
+        let written = written.strip_prefix(state::FIRST).unwrap_or(written);
         let (name, argument) = written.split_once('[').unwrap_or((written, ""));
         let path = argument.strip_suffix(']').unwrap_or(argument);
         match name {

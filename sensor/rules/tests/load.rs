@@ -112,11 +112,6 @@ fn every_problem_of_every_file_is_said_at_once() {
      16 |   condition: spawnd and proc.pid = bash
         |                                    ^
 
-    error[LOAD_ERR_YAML_VALIDATE]: an appended rule needs `condition` or `exceptions`
-      --> second.yaml:1:3 in rule "One"
-     1 | - rule: One
-       |   ^
-
     error[LOAD_ERR_COMPILE_CONDITION]: `and` where a check is expected
       --> second.yaml:4:14 in macro "other"
      4 |   condition: and x
@@ -145,6 +140,12 @@ fn every_problem_of_every_file_is_said_at_once() {
         |   ^
       hint: did you mean `tags`?
 
+    warning[LOAD_APPEND_NO_VALUES]: nothing is appended to the rule: there is neither `condition` nor `exceptions`
+      --> second.yaml:1:3 in rule "One"
+     1 | - rule: One
+       |   ^
+      hint: use `override` for what else is to change
+
     warning[LOAD_DEPRECATED_ITEM]: `append: true` is deprecated
       --> second.yaml:2:11 in rule "One"
      2 |   append: true
@@ -157,7 +158,7 @@ fn every_problem_of_every_file_is_said_at_once() {
        |   ^
       hint: did you mean `list`?
 
-    13 error(s), 3 warning(s)
+    12 error(s), 4 warning(s)
     "#);
 }
 
@@ -172,7 +173,14 @@ fn what_does_not_fit_its_field() {
     insta::assert_snapshot!(of_condition("evt.type = open and fd.sip = 1.2.3"), @"LOAD_ERR_COMPILE_CONDITION 30: `1.2.3` is not an IP address");
     insta::assert_snapshot!(of_condition("evt.type = open and proc.aname[x] = a"), @"LOAD_ERR_COMPILE_CONDITION 21: argument `x` of field `proc.aname` is not a number from 0 to 1023");
     insta::assert_snapshot!(of_condition("evt.type = open and evt.arg.nmae = a"), @"LOAD_ERR_COMPILE_CONDITION 21: `evt.arg.nmae`: no event has an argument of this name (did you mean `name`?)");
-    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.args, \"x\")[x] exists"), @"LOAD_ERR_COMPILE_CONDITION 21: transformer `getopt` is not supported by this engine (compare `proc.args` with `contains` or `regex` instead)");
+    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.args, \"x\")[y] exists"), @"LOAD_ERR_COMPILE_CONDITION 44: option `y` is not among the letters of `getopt` (add it to them)");
+    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.args, \"x\")[xy] exists"), @"LOAD_ERR_COMPILE_CONDITION 44: an option of `getopt` is one letter (write `getopt(...)[t]`)");
+    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.name, \"x\") exists"), @"LOAD_ERR_COMPILE_CONDITION 21: `getopt` takes a list here, not a text (put it in parentheses: `(proc.name, proc.pname)`)");
+    insta::assert_snapshot!(of_condition("evt.type = open and getopt(proc.args) exists"), @"LOAD_ERR_COMPILE_CONDITION 21: `getopt` takes a list of arguments and the options' letters (write `getopt(proc.args, \"nt:\")`, or `getopt(proc.args, \"nt:\")[t]` for the value of one)");
+    insta::assert_snapshot!(of_condition("evt.type = open and join(\",\", proc.name) = a"), @"LOAD_ERR_COMPILE_CONDITION 21: `join` takes a list here, not a text (put it in parentheses: `(proc.name, proc.pname)`)");
+    insta::assert_snapshot!(of_condition("evt.type = open and concat(proc.name) = a"), @"LOAD_ERR_COMPILE_CONDITION 21: `concat` takes two or more parts (write `concat(proc.name, \"-\", proc.pname)`)");
+    insta::assert_snapshot!(of_condition("evt.type = open and tolower(proc.name)[1] = a"), @"LOAD_ERR_COMPILE_CONDITION 40: `tolower` takes no `[]`");
+    insta::assert_snapshot!(of_condition("evt.type = open and proc.name = \"a\\x00\""), @"LOAD_ERR_COMPILE_CONDITION 33: a NUL byte in a value (only fields of bytes, such as `evt.buffer`, can hold one)");
     insta::assert_snapshot!(of_condition("evt.type = open and proc.name = val(proc.pid)"), @"LOAD_ERR_COMPILE_CONDITION 37: `proc.name` is a text, `proc.pid` a number (compare fields of one type)");
     insta::assert_snapshot!(of_condition("evt.type = open and proc.name regex val(proc.pname)"), @"LOAD_ERR_COMPILE_CONDITION 41: `regex` cannot take its right side from a field (a regular expression must be written in the rule)");
     insta::assert_snapshot!(of_condition("evt.type = open and evt.buffer bcontains xyz"), @"LOAD_ERR_COMPILE_CONDITION 42: `xyz` is not hexadecimal: two digits for each byte");
@@ -370,11 +378,6 @@ fn overrides_and_appends() {
        |                                                                    ^
       hint: this may be done to: condition, output, desc, tags, exceptions, priority, capture, capture_duration, enabled, warn_evttypes, skip-if-unknown-filter, cairn
 
-    error[LOAD_ERR_YAML_VALIDATE]: an appended rule needs `condition` or `exceptions`
-      --> b.yaml:13:3 in rule "R"
-     13 | - rule: R
-        |   ^
-
     warning[LOAD_DEPRECATED_ITEM]: a rule with `enabled` alone, to switch an earlier rule
       --> b.yaml:8:3 in rule "R"
      8 | - rule: R
@@ -387,13 +390,19 @@ fn overrides_and_appends() {
         |           ^
       hint: write `override: {condition: append}` instead
 
+    warning[LOAD_APPEND_NO_VALUES]: nothing is appended to the rule: there is neither `condition` nor `exceptions`
+      --> b.yaml:13:3 in rule "R"
+     13 | - rule: R
+        |   ^
+      hint: use `override` for what else is to change
+
     warning[LOAD_DEPRECATED_ITEM]: `append: true` is deprecated
       --> b.yaml:14:11 in rule "R"
      14 |   append: true
         |           ^
       hint: write `override: {condition: append}` instead
 
-    7 error(s), 3 warning(s)
+    6 error(s), 4 warning(s)
     "#);
 }
 
@@ -467,7 +476,7 @@ fn exceptions_become_conditions() {
       --> rules.yaml:15:14 in rule "R"
      15 |       comps: startswith
         |              ^
-      hint: a single field is compared by in, pmatch or intersects
+      hint: a single field is compared by in, pmatch, intersects, or an operator with oneof, anyof or allof
 
     error[LOAD_ERR_COMPILE_CONDITION]: unknown field `proc.nmae`
       --> rules.yaml:16:13 in rule "R"

@@ -212,12 +212,12 @@ fn rules_swapped_under_an_engine_keep_its_processes() {
 
 /// The processes and events of a case, as a recorder would have written them.
 fn recorded(case: &Case) -> Vec<u8> {
-    let mut writer =
-        Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone()).expect("a capture");
+    let mut writer = Writer::new(Vec::new(), Compression::None, "a test", &case.names, case.processes.clone())
+        .expect("memory takes it");
     for event in &case.events {
-        writer.event(event.clone()).expect("an event");
+        writer.event(event.clone()).expect("memory takes it");
     }
-    writer.finish(Vec::new()).expect("an end")
+    writer.finish(Vec::new()).expect("memory takes it")
 }
 
 fn result_of(text: &str, bytes: &[u8]) -> CaseResult {
@@ -301,7 +301,7 @@ fn explained(text: &str, number: Option<u64>, rule: Option<&str>) -> String {
     let mut said = Vec::new();
     let rules = rules(block("rules"));
     let take = |trace: EventTrace| said.push(trace.to_string());
-    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).expect("an explanation");
+    replay::explain(&rules, &parsed.cases[0], number, rule, Matching::All, take).expect("the case runs");
     said.join("\n")
 }
 
@@ -334,6 +334,27 @@ fn events_are_explained_one_by_one() {
     let parsed = replay::parse_events(RulesFile { path: "event.yaml", text: "exek: /bin/sh" }, &[]);
     assert_eq!(parsed.cases, []);
     assert_eq!(parsed.problems[0].hint.as_deref(), Some("did you mean `exec`?"));
+}
+
+#[test]
+fn the_documented_explanation_is_what_is_said() {
+    let start = DOCUMENT.find("```text explain\n").expect("the block is there");
+    let shown: Vec<&str> = DOCUMENT[start..].lines().skip(2).take_while(|line| *line != "```").collect();
+    let case = &cases(block("cases"))[1];
+    assert_eq!(case.name, "a shell on the host is silence");
+    let mut said = Vec::new();
+    replay::explain(&rules(block("rules")), case, None, None, Matching::All, |trace| said.push(trace.to_string()))
+        .expect("the case runs");
+    assert_eq!(said.join("\n"), shown.join("\n"));
+}
+
+#[test]
+fn the_documented_captures_are_cases() {
+    let attachments =
+        ["recorded/break-in.jsonl.zst", "recorded/builds.scap.zst"].map(|path| Attachment { path, bytes: b"" });
+    let parsed = replay::parse_with(&[RulesFile { path: "cases.yaml", text: block("capture") }], &attachments);
+    assert!(parsed.problems.is_empty(), "{}", cairn_rules::problem::render(&parsed.problems));
+    assert_eq!(parsed.cases[0].counts["Shell in container"], 2);
 }
 
 #[test]

@@ -280,3 +280,31 @@ fn an_exit_is_an_event_of_the_process_that_ends() {
     assert_eq!(alerts.len(), 1);
     assert_eq!(alerts[0].output, "0");
 }
+
+#[test]
+fn options_of_a_command_line() {
+    check(
+        "exec: {exe: /usr/bin/nc, args: [nc, -nl, -p, '4444', -e/bin/sh, --keep-open, '-', -x]}",
+        &[
+            ("getopt(proc.args, \"nle:p:\")[p] = 4444", true),
+            ("getopt(proc.args, \"nle:p:\")[e] endswith sh", true),
+            ("basename(getopt(proc.args, \"nle:p:\")[e]) = sh", true),
+            ("getopt(proc.args, \"nle:p:\")[n] exists", true),
+            // What stands after the first word that is no option is none.
+            ("getopt(proc.args, \"nle:p:x\")[x] exists", false),
+            ("getopt(proc.args, \"nle:p:\") intersects (e)", true),
+            ("getopt(proc.args, \"nle:p:\") in (n, l, p, 4444, e, /bin/sh)", true),
+            ("getopt(proc.args, \"nle:p:\") in (n, l, p, e)", false),
+            ("getopt(proc.args, \"np:\") intersects (\"?\")", true),
+            ("toupper(getopt(proc.args, \"nle:p:\")) intersects (N)", true),
+            ("len(getopt(proc.args, \"nle:p:\")) = 6", true),
+            ("getopt((proc.args[0], proc.args[1]), \"nlp:\") in (n, l, p, \"\")", true),
+            ("getopt((proc.args[40]), \"n\") exists", false),
+            ("join(\"|\", getopt(proc.args, \"nle:p:\")) = \"n|l|p|4444|e|/bin/sh\"", true),
+            ("join(proc.name, (\"<\", \">\", 1)) = <nc>nc1", true),
+            ("concat(proc.name, \":\", proc.args[2]) = nc:4444", true),
+            ("join(\"-\", ()) exists", true),
+        ],
+    );
+    check("exec: /bin/true", &[("getopt(proc.args, \"n\") exists", false), ("getopt(proc.args, \"n\") in (n)", false)]);
+}

@@ -409,19 +409,19 @@ fn what_is_wrong_with_a_declaration_is_said_with_its_place() {
     - {name: a.k, path: /a, join: ';'}
     - x
 "), @r##"
-error[LOAD_ERR_YAML_VALIDATE]: `my source` cannot be a source's name
+error[LOAD_ERR_EXTENSION]: `my source` cannot be a source's name
   --> rules.yaml:1:17 in cairn_source "my source"
  1 | - cairn_source: my source
    |                 ^
   hint: use letters, digits and underscores, a letter first
 
-error[LOAD_ERR_YAML_VALIDATE]: `hours` is no unit of time
+error[LOAD_ERR_EXTENSION]: `hours` is no unit of time
   --> rules.yaml:2:14 in cairn_source "my source"
  2 |   time_unit: hours
    |              ^
   hint: one of s, ms, us, ns: what a time that is a number counts
 
-error[LOAD_ERR_YAML_VALIDATE]: unknown key `feilds`
+error[LOAD_ERR_EXTENSION]: unknown key `feilds`
   --> rules.yaml:3:3 in cairn_source "my source"
  3 |   feilds: []
    |   ^
@@ -439,79 +439,79 @@ error[LOAD_ERR_VALIDATE]: source `k8s_audit` is built in
    |   ^
   hint: give it another name
 
-error[LOAD_ERR_YAML_VALIDATE]: `user` cannot be a field's name
+error[LOAD_ERR_EXTENSION]: `user` cannot be a field's name
   --> rules.yaml:8:14 in cairn_source "mine"
  8 |     - {name: user, path: /a}
    |              ^
   hint: write it as `group.name`: letters, digits, underscores, at least one dot
 
-error[LOAD_ERR_YAML_VALIDATE]: path `a/b` does not begin with `/`
+error[LOAD_ERR_EXTENSION]: path `a/b` does not begin with `/`
   --> rules.yaml:9:25 in cairn_source "mine"
  9 |     - {name: a.b, path: a/b}
    |                         ^
   hint: a path is `/key/0/key`, `*` for each element, `*[key=text]` for some
 
-error[LOAD_ERR_YAML_VALIDATE]: one of path, paths, cases, value, text, sum, keys, query, holds, any must say how the value is read
+error[LOAD_ERR_EXTENSION]: one of path, paths, cases, value, text, sum, keys, query, holds, any must say how the value is read
   --> rules.yaml:10:7 in cairn_source "mine"
  10 |     - {name: a.c, path: /a, paths: [/b]}
     |       ^
   hint: keep one of path, paths
 
-error[LOAD_ERR_YAML_VALIDATE]: one of path, paths, cases, value, text, sum, keys, query, holds, any must say how the value is read
+error[LOAD_ERR_EXTENSION]: one of path, paths, cases, value, text, sum, keys, query, holds, any must say how the value is read
   --> rules.yaml:11:7 in cairn_source "mine"
  11 |     - {name: a.d}
     |       ^
   hint: add `path: /...`
 
-error[LOAD_ERR_YAML_VALIDATE]: `txt` is no kind of a field
+error[LOAD_ERR_EXTENSION]: `txt` is no kind of a field
   --> rules.yaml:12:25 in cairn_source "mine"
  12 |     - {name: a.e, kind: txt, path: /a}
     |                         ^
   hint: did you mean `text`?
 
-error[LOAD_ERR_YAML_VALIDATE]: `argument: index` without a `*` in the field's path or `each`
+error[LOAD_ERR_EXTENSION]: `argument: index` without a `*` in the field's path or `each`
   --> rules.yaml:13:39 in cairn_source "mine"
  13 |     - {name: a.f, path: /a, argument: index}
     |                                       ^
   hint: an index picks an element at the first `*`
 
-error[LOAD_ERR_YAML_VALIDATE]: `a.z` is no field declared before this one
+error[LOAD_ERR_EXTENSION]: `a.z` is no field declared before this one
   --> rules.yaml:14:25 in cairn_source "mine"
  14 |     - {name: a.g, text: '{a.z} {/b'}
     |                         ^
   hint: a text may use paths, and fields declared before it
 
-error[LOAD_ERR_YAML_VALIDATE]: `when` needs one of `in`, `prefix` and `present`
+error[LOAD_ERR_EXTENSION]: `when` needs one of `in`, `prefix` and `present`
   --> rules.yaml:15:34 in cairn_source "mine"
  15 |     - {name: a.h, cases: [{when: {path: /x}, value: y}]}
     |                                  ^
   hint: write `in: [a, b]`
 
-error[LOAD_ERR_YAML_VALIDATE]: `argument: key` and `query` or `holds` go together
+error[LOAD_ERR_EXTENSION]: `argument: key` and `query` or `holds` go together
   --> rules.yaml:16:7 in cairn_source "mine"
  16 |     - {name: a.i, query: /url}
     |       ^
   hint: add the other, or remove this one
 
-error[LOAD_ERR_YAML_VALIDATE]: path `/a/*[x]`: `*[x]` is neither a key, nor `*`, nor `*[key=text]`
+error[LOAD_ERR_EXTENSION]: path `/a/*[x]`: `*[x]` is neither a key, nor `*`, nor `*[key=text]`
   --> rules.yaml:17:25 in cairn_source "mine"
  17 |     - {name: a.j, path: '/a/*[x]'}
     |                         ^
   hint: a path is `/key/0/key`, `*` for each element, `*[key=text]` for some
 
-error[LOAD_ERR_YAML_VALIDATE]: `evt.time` is a field that every source has
+error[LOAD_ERR_EXTENSION]: `evt.time` is a field that every source has
   --> rules.yaml:18:14 in cairn_source "mine"
  18 |     - {name: evt.time, path: /a}
     |              ^
   hint: rename it
 
-error[LOAD_ERR_YAML_VALIDATE]: `join` makes one text of several values
+error[LOAD_ERR_EXTENSION]: `join` makes one text of several values
   --> rules.yaml:19:35 in cairn_source "mine"
  19 |     - {name: a.k, path: /a, join: ';'}
     |                                   ^
   hint: use it with `kind: text` and a path with `*`
 
-error[LOAD_ERR_YAML_VALIDATE]: a field is a mapping, not a scalar
+error[LOAD_ERR_EXTENSION]: a field is a mapping, not a scalar
   --> rules.yaml:20:7 in cairn_source "mine"
  20 |     - x
     |       ^

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cairn_rules::event::{Document, Event, EventKind};
 use cairn_rules::problem::render;
-use cairn_rules::{Alert, Engine, Evaluator, Limits, Matching, RuleSet, RulesFile, SnapshotError, load};
+use cairn_rules::{Alert, Engine, Evaluator, Limits, Matching, RuleSet, RulesFile, SnapshotError, load, replay};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -470,4 +470,26 @@ fn the_key_can_be_replaced_and_taken_away() {
     let replaced = rules(&over("{first_seen: {by: [evt.type], learn: 7d}}"));
     assert_eq!(replaced.rule("R").expect("R").state(), Some("first_seen by evt.type learn 7d forget 400d"));
     assert_eq!(rules(&over("")).rule("R").expect("R").state(), None);
+}
+
+/// The examples of `RULES.md` do what it says.
+#[test]
+fn the_documented_examples() {
+    let document = include_str!("../RULES.md");
+    let block = |label: &str| {
+        let fence = format!("```yaml {label}\n");
+        let start = document.find(&fence).expect("the block is there") + fence.len();
+        &document[start..start + document[start..].find("```").expect("the block ends")]
+    };
+    for (what, count) in [("over time", 5), ("honeytokens", 4)] {
+        let rules = rules(block(&format!("rules {what}")));
+        let text = block(&format!("cases {what}"));
+        let parsed = replay::parse(&[RulesFile { path: "cases.yaml", text }]);
+        assert!(parsed.problems.is_empty(), "{}", render(&parsed.problems));
+        assert_eq!(parsed.cases.len(), count);
+        for case in &parsed.cases {
+            let result = replay::run(&rules, case);
+            assert!(result.passed, "{}: {}", result.name, result.reason);
+        }
+    }
 }

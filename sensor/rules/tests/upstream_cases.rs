@@ -86,7 +86,8 @@ fn explanations_agree_with_alerts() {
 fn a_near_miss_is_decided_by_what_it_misses() {
     let rules = rules();
     let coverage = replay::coverage(&rules, &results(&rules));
-    let rule = coverage.rules.iter().find(|rule| rule.rule == "Terminal shell in container").unwrap();
+    let rule =
+        coverage.rules.iter().find(|rule| rule.rule == "Terminal shell in container").expect("it is one of them");
     let said: Vec<(&str, bool, bool)> =
         rule.clauses.iter().map(|clause| (clause.text.as_str(), clause.decided_true, clause.decided_false)).collect();
     let expected = [

@@ -223,16 +223,25 @@ fn file_type(inode_mode: u32) -> Option<FileType> {
 
 /// Components from last to first, each ended by a NUL, to a path. A path that is cut begins with [`CUT`].
 fn path(components: &[u8], is_cut: bool) -> Vec<u8> {
-    let components: Vec<&[u8]> =
-        components.split(|byte| *byte == 0).filter(|component| !component.is_empty()).collect();
-    let mut path = Vec::with_capacity(components.iter().map(|component| component.len() + 1).sum::<usize>() + 3);
-    if is_cut {
-        path.extend_from_slice(CUT);
+    let cut = if is_cut { CUT } else { b"" };
+    // Each component's NUL is the place of its slash; the last may lack its own. Filled from its end, in one go: most of what a sensor
+    // does is this.
+    let is_ended = components.last().is_none_or(|last| *last == 0);
+    let mut path = vec![b'/'; cut.len() + components.len() + usize::from(!is_ended)];
+    let mut end = path.len();
+    let mut from = 0;
+    for to in memchr::memchr_iter(0, components).chain((!is_ended).then_some(components.len())) {
+        let component = &components[from..to];
+        from = to + 1;
+        if component.is_empty() {
+            continue;
+        }
+        path[end - component.len()..end].copy_from_slice(component);
+        end -= component.len() + 1;
     }
-    for component in components.iter().rev() {
-        path.push(b'/');
-        path.extend_from_slice(component);
-    }
+    // What is left over was empty components.
+    path.drain(cut.len()..end);
+    path[..cut.len()].copy_from_slice(cut);
     if path.is_empty() {
         path.push(b'/');
     }
@@ -245,23 +254,26 @@ fn join(base: &[u8], name: &[u8]) -> Vec<u8> {
         return Vec::new();
     }
     let is_absolute = name.starts_with(b"/");
-    let base: &[u8] = if is_absolute { b"/" } else { base };
-    let mut components: Vec<&[u8]> = Vec::new();
-    for component in base.split(|byte| *byte == b'/').chain(name.split(|byte| *byte == b'/')) {
+    let base: &[u8] = if is_absolute { b"" } else { base };
+    let mut path: Vec<u8> = Vec::with_capacity(base.len() + name.len() + 1);
+    // Where a path was cut, what is left of it has no beginning to climb over.
+    let floor = if base.starts_with(CUT) { CUT.len() } else { 0 };
+    path.extend_from_slice(&base[..floor]);
+    for component in base[floor..].split(|byte| *byte == b'/').chain(name.split(|byte| *byte == b'/')) {
         match component {
             b"" | b"." => {}
-            // Not above the root, nor above what is left of a path that was cut.
             b".." => {
-                if components.last().is_some_and(|last| *last != CUT) {
-                    components.pop();
-                }
+                let last = path[floor..].iter().rposition(|byte| *byte == b'/');
+                path.truncate(floor + last.unwrap_or(0));
             }
-            _ => components.push(component),
+            _ => {
+                path.push(b'/');
+                path.extend_from_slice(component);
+            }
         }
     }
-    let mut path = components.join(&b'/');
-    if components.first() != Some(&CUT) {
-        path.insert(0, b'/');
+    if path.is_empty() {
+        path.push(b'/');
     }
     path
 }

@@ -86,6 +86,7 @@ impl Ordering {
 }
 
 impl TextMatcher {
+    #[inline]
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
         match self {
             Self::Equal(own) => text == &**own,
@@ -108,6 +109,7 @@ impl TextMatcher {
 }
 
 impl Matcher {
+    #[inline]
     pub(crate) fn matches(&self, value: &Value<'_>, context: &Context<'_>) -> bool {
         match self {
             Self::Exists => true,
@@ -140,6 +142,7 @@ impl Matcher {
         }
     }
 
+    #[inline]
     fn matches_one(&self, value: &Value<'_>) -> bool {
         match (self, value) {
             (Self::Text(matcher), Value::Text(text)) => matcher.matches(text),

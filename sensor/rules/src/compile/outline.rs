@@ -147,6 +147,16 @@ impl Outline {
         matches!(&self.shape, Shape::Check { node, .. } if matches!(**node, Node::Never))
     }
 
+    /// Does it ask for nothing but the event's type? Then it is hardly ever false where its rule is tried.
+    pub(crate) fn is_about_types(&self) -> bool {
+        match &self.shape {
+            Shape::All(parts) | Shape::Any(parts) => parts.iter().all(|part| part.is_about_types()),
+            Shape::Not(inner) | Shape::Named { inner, .. } => inner.is_about_types(),
+            Shape::Check { left, right, .. } => right.is_none() && matches!(left.as_str(), "evt.type" | "syscall.type"),
+            Shape::Assumed(_) => false,
+        }
+    }
+
     /// The clauses: what `and` and `or` join in the rule's own text. A macro, an exception, a negation is one clause.
     pub(crate) fn clauses(&self) -> Vec<&Outline> {
         match &self.shape {

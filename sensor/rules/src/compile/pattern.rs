@@ -45,6 +45,16 @@ impl Glob {
         Self { tokens, ignore_case }
     }
 
+    /// What every text that matches begins with, if that is known.
+    pub(crate) fn literal_prefix(&self) -> Option<Box<[u8]>> {
+        let literal = self.tokens.iter().map_while(|token| match token {
+            Token::Byte(byte) if !self.ignore_case => Some(*byte),
+            _ => None,
+        });
+        let prefix: Box<[u8]> = literal.collect();
+        (!prefix.is_empty()).then_some(prefix)
+    }
+
     /// Does the whole text match? Linear but for the last `*`, to which it goes back: at most length times pattern steps.
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
         let (mut token, mut at) = (0, 0);

@@ -8,16 +8,35 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{alphabet, engine::DecodePaddingMode};
 
+use super::options::Letters;
 use crate::engine::Context;
 use crate::fields::{FieldArgument, Kind, Read, Resolved, Value};
 
 /// Something that gives a value for an event, or none.
 #[derive(Clone)]
 pub(crate) enum Reader {
-    Field { name: Arc<str>, read: Option<Read>, argument: FieldArgument, kind: Kind },
+    Field {
+        name: Arc<str>,
+        read: Option<Read>,
+        argument: FieldArgument,
+        kind: Kind,
+    },
     Word(Box<[u8]>),
     Unary(Unary, Box<Reader>),
-    Join { separator: Box<[u8]>, parts: Vec<Reader> },
+    Join {
+        separator: Box<Reader>,
+        parts: Vec<Reader>,
+    },
+    /// Several texts as one list, for transformers that take one.
+    List(Vec<Reader>),
+    /// The process's arguments after the first, each for itself.
+    Arguments,
+    /// Options among arguments; of `chosen`, its value.
+    Options {
+        arguments: Box<Reader>,
+        letters: Box<Letters>,
+        chosen: Option<u8>,
+    },
 }
 
 /// A transformer of one argument.
@@ -99,7 +118,19 @@ impl Reader {
         match self {
             Self::Field { kind, .. } => *kind,
             Self::Unary(Unary::Length, _) => Kind::Number,
-            Self::Word(_) | Self::Unary(..) | Self::Join { .. } => Kind::Text,
+            Self::Unary(_, inner) if inner.kind() == Kind::TextList => Kind::TextList,
+            Self::List(_) | Self::Arguments | Self::Options { chosen: None, .. } => Kind::TextList,
+            Self::Word(_) | Self::Unary(..) | Self::Join { .. } | Self::Options { .. } => Kind::Text,
+        }
+    }
+
+    /// Is it read from a document, rather than from an event of the kernel?
+    pub(crate) fn is_of_document(&self) -> bool {
+        match self {
+            Self::Field { read, .. } => matches!(read, Some(Read::Document(_))),
+            Self::Unary(_, inner) => inner.is_of_document(),
+            Self::Options { arguments, .. } => arguments.is_of_document(),
+            Self::Word(_) | Self::Join { .. } | Self::List(_) | Self::Arguments => false,
         }
     }
 
@@ -107,28 +138,62 @@ impl Reader {
     pub(crate) fn is_supplied(&self) -> bool {
         match self {
             Self::Field { read, .. } => read.is_some(),
-            Self::Word(_) => true,
+            Self::Word(_) | Self::Arguments => true,
             Self::Unary(_, inner) => inner.is_supplied(),
-            Self::Join { parts, .. } => parts.iter().all(Self::is_supplied),
+            Self::Join { separator, parts } => separator.is_supplied() && parts.iter().all(Self::is_supplied),
+            Self::List(parts) => parts.iter().all(Self::is_supplied),
+            Self::Options { arguments, .. } => arguments.is_supplied(),
         }
     }
 
+    #[inline]
     pub(crate) fn read<'a>(&'a self, context: &Context<'a>) -> Option<Value<'a>> {
         match self {
             Self::Field { read, argument, .. } => read.as_ref()?.value(context, argument),
             Self::Word(word) => Some(Value::bytes(word)),
             Self::Unary(unary, inner) => unary.apply(inner.read(context)?),
             Self::Join { separator, parts } => {
+                let separator = separator.read(context)?;
                 let mut out = Vec::new();
-                for (index, part) in parts.iter().enumerate() {
-                    if index > 0 {
-                        out.extend_from_slice(separator);
+                let mut is_first = true;
+                for part in parts {
+                    for text in texts(part.read(context)?) {
+                        if !std::mem::take(&mut is_first) {
+                            out.extend_from_slice(&separator.as_text());
+                        }
+                        out.extend_from_slice(&text);
                     }
-                    out.extend_from_slice(&part.read(context)?.as_text());
                 }
                 Some(Value::Text(Cow::Owned(out)))
             }
+            Self::List(parts) => {
+                let mut all = Vec::with_capacity(parts.len());
+                for part in parts {
+                    all.extend(texts(part.read(context)?));
+                }
+                Some(Value::AnyText(all))
+            }
+            Self::Arguments => {
+                let arguments = &context.process?.image.process.args;
+                Some(Value::AnyText(arguments.iter().skip(1).map(|text| Cow::Borrowed(text.as_bytes())).collect()))
+            }
+            Self::Options { arguments, letters, chosen } => {
+                let words = texts(arguments.read(context)?);
+                match chosen {
+                    Some(option) => letters.value(words, *option).map(Value::Text),
+                    // No option at all is absent: `in` would hold for it.
+                    None => Some(letters.list(words)).filter(|found| !found.is_empty()).map(Value::AnyText),
+                }
+            }
         }
+    }
+}
+
+/// The texts of a value that may be a list.
+fn texts(value: Value<'_>) -> Vec<Cow<'_, [u8]>> {
+    match value {
+        Value::AnyText(texts) => texts,
+        other => vec![other.into_text()],
     }
 }
 
@@ -142,6 +207,12 @@ impl PartialEq for Reader {
             (Self::Join { separator, parts }, Self::Join { separator: other, parts: others }) => {
                 separator == other && parts == others
             }
+            (Self::List(parts), Self::List(others)) => parts == others,
+            (Self::Arguments, Self::Arguments) => true,
+            (
+                Self::Options { arguments, letters, chosen },
+                Self::Options { arguments: others, letters: other_letters, chosen: other_chosen },
+            ) => arguments == others && letters == other_letters && chosen == other_chosen,
             _ => false,
         }
     }
@@ -157,6 +228,9 @@ impl Hash for Reader {
             Self::Word(word) => word.hash(state),
             Self::Unary(unary, inner) => (unary, inner).hash(state),
             Self::Join { separator, parts } => (separator, parts).hash(state),
+            Self::List(parts) => parts.hash(state),
+            Self::Arguments => {}
+            Self::Options { arguments, letters, chosen } => (arguments, letters, chosen).hash(state),
         }
     }
 }
@@ -168,6 +242,9 @@ impl std::fmt::Debug for Reader {
             Self::Word(word) => write!(formatter, "Word({:?})", String::from_utf8_lossy(word)),
             Self::Unary(unary, inner) => write!(formatter, "{unary:?}({inner:?})"),
             Self::Join { parts, .. } => write!(formatter, "Join({parts:?})"),
+            Self::List(parts) => write!(formatter, "List({parts:?})"),
+            Self::Arguments => formatter.write_str("Arguments"),
+            Self::Options { arguments, chosen, .. } => write!(formatter, "Options({arguments:?}, {chosen:?})"),
         }
     }
 }

@@ -8,9 +8,10 @@
 //! unary       = "not" , ( blank | ? before "(" ? ) , unary | "(" , or , ")" | check ;
 //! check       = operand , operation | identifier (* a macro *) ;
 //! operand     = field | transformer , "(" , argument , { "," , argument } , ")" , [ "[" , index , "]" ] ;
-//! argument    = operand | word | "(" , argument , { "," , argument } , ")" ;
+//! argument    = element | "(" , [ element , { "," , element } ] , ")" ;
+//! element     = operand | quoted | number ;
 //! field       = identifier , "." , identifier , { "." , identifier } , [ "[" , index , "]" ] ;
-//! index       = quoted | ? one or more of all but [ ] " ' and blanks ? ;
+//! index       = quoted | ? one or more of all but [ ] " ' and white space ? ;
 //! operation   = "exists"
 //!             | ( "<" | "<=" | ">" | ">=" ) , ( number | value )
 //!             | ( "=" | "==" | "!=" | word-operator , blank ) , ( word | quantifier , list | value )
@@ -20,14 +21,20 @@
 //! quantifier  = "oneof" | "anyof" | "allof" ;
 //! value       = "val" , "(" , field , ")" | transformer , "(" , ... , ")" ;
 //! list        = "(" , [ word , { "," , word } ] , ")" ;
-//! word        = quoted | ? one or more of all but ( ) " ' = , and blanks ? ;
+//! word        = quoted | ? one or more of all but ( ) " ' = , and white space ? ;
 //! quoted      = '"' , { character | escape } , '"' | "'" , { character | escape } , "'" ;
 //! escape      = "\" , ( b | f | n | r | t | "\" | "/" | " " | x hex hex | the quote ) ;
-//! number      = "0x" , hex , { hex } | [ sign ] , digit , { digit } , [ "." , { digit } ] , [ e , [ sign ] , digit , { digit } ] ;
+//! number      = "0x" , hex , { hex } | [ sign ] , digit , { digit } , [ "." , { digit } ] , [ e , sign , digit , { digit } ] ;
 //! identifier  = letter , { letter | digit | "_" } ;
+//! blank       = " " | tab | line feed | carriage return | backspace ;
 //! ```
 //! `not` binds more than `and`, `and` more than `or`. Blanks may stand between any two parts, except before a field's `[`,
-//! before a transformer's `(`, and inside what has no blanks. Depth is at most [`CONDITION_DEPTH_MAX`].
+//! before a transformer's `(`, and inside what has no blanks. Two `not` after each other are none. `\xHH` escapes are bytes of
+//! UTF-8. NUL may not stand in a condition; `\x00` in quotes may, where the field holds bytes, which is not for the parser to know.
+//! Depth is at most [`CONDITION_DEPTH_MAX`].
+//!
+//! Where it is kinder than Falco's parser: a quoted value may end in an escaped backslash (`"a\\"`), which Falco takes for an
+//! escaped quote. Where it is stricter: a word of the language (`and`, `not`, `in`, ...) is no macro's name.
 
 use super::{Argument, Check, Expr, FieldRef, Operand, Operator, Quantifier, Right, Spanned, Word};
 use crate::limits::{CONDITION_BYTES_MAX, CONDITION_DEPTH_MAX, LIST_ITEMS_MAX};
@@ -88,7 +95,31 @@ pub(crate) fn parse(text: &str) -> Parsed<Expr> {
     Ok(expr)
 }
 
-/// Parses a field alone, such as an exception names: `proc.aname[2]`.
+/// Parses a field or a transformer alone, such as an exception names: `proc.aname[2]`, `tolower(proc.name)`.
+pub(crate) fn parse_operand(text: &str) -> Parsed<Operand> {
+    let mut parser = Parser::new(text)?;
+    parser.blanks();
+    let operand = parser.operand()?;
+    parser.blanks();
+    if parser.at < text.len() {
+        return Err(parser.fail(parser.at, "a field and nothing else is expected here"));
+    }
+    operand.ok_or_else(|| parser.fail(0, format!("`{text}` is not a field; a field has a dot, such as `proc.name`")))
+}
+
+/// Parses what may stand on the right side in place of a value: `val(fd.name)`, `tolower(fd.name)`. `None` when it is no such thing.
+pub(crate) fn parse_right_operand(text: &str) -> Option<Operand> {
+    let mut parser = Parser::new(text).ok()?;
+    let operand = parser.right_operand().ok()??;
+    (parser.at == text.len()).then_some(operand)
+}
+
+/// Could the text stand in a condition without quotes?
+pub(crate) fn is_bare_word(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c| matches!(c, '(' | ')' | '"' | '\'' | '=' | ',' | '\0') || is_space(c))
+}
+
+/// Parses a field alone, such as an output names: `proc.aname[2]`.
 pub(crate) fn parse_field(text: &str) -> Parsed<FieldRef> {
     let mut parser = Parser::new(text)?;
     parser.blanks();
@@ -100,8 +131,20 @@ pub(crate) fn parse_field(text: &str) -> Parsed<FieldRef> {
     field.ok_or_else(|| parser.fail(0, format!("`{text}` is not a field; a field has a dot, such as `proc.name`")))
 }
 
-/// Parses an operator alone, such as an exception's comparison.
-pub(crate) fn parse_operator(text: &str) -> Option<Operator> {
+/// Parses a comparison alone, as an exception has it: an operator, and for some a quantifier after it.
+pub(crate) fn parse_comparison(text: &str) -> Option<(Operator, Option<Quantifier>)> {
+    match text.trim().split_once(is_blank) {
+        None => Some((parse_operator(text.trim())?, None)),
+        Some((operator, quantifier)) => {
+            let operator = parse_operator(operator)?;
+            let quantifier = QUANTIFIERS.into_iter().find(|known| known.as_str() == quantifier.trim())?;
+            let takes_one = operator != Operator::Exists && !operator.takes_list() && !operator.is_ordering();
+            takes_one.then_some((operator, Some(quantifier)))
+        }
+    }
+}
+
+fn parse_operator(text: &str) -> Option<Operator> {
     let symbol = SYMBOLS.iter().find(|(symbol, _)| *symbol == text).map(|(_, operator)| *operator);
     let words = || STRING_WORDS.iter().chain(&LIST_WORDS).chain(&[Operator::Exists]).find(|word| word.as_str() == text);
     symbol.or_else(|| words().copied())
@@ -148,6 +191,10 @@ impl<'a> Parser<'a> {
                 is_limit: true,
             });
         }
+        if let Some(offset) = text.find('\0') {
+            let hint = Some("where a field holds bytes, write `\\x00` in quotes".to_owned());
+            return Err(ParseError { offset, message: "a NUL byte in a condition".to_owned(), hint, is_limit: false });
+        }
         Ok(Self { text, at: 0, depth: 0 })
     }
 
@@ -171,7 +218,10 @@ impl<'a> Parser<'a> {
         self.deeper()?;
         self.blanks();
         let expr = if self.connective("not") {
-            Expr::Not(Box::new(self.unary()?))
+            match self.unary()? {
+                Expr::Not(inner) => *inner,
+                inner => Expr::Not(Box::new(inner)),
+            }
         } else if self.skip("(") {
             let open = self.at - 1;
             let inner = self.or()?;
@@ -251,32 +301,55 @@ impl<'a> Parser<'a> {
     }
 
     fn arguments(&mut self) -> Parsed<Vec<Argument>> {
-        let mut arguments = Vec::new();
+        self.between_commas(|this| {
+            if this.peek() != Some('(') {
+                return this.element();
+            }
+            let open = this.at;
+            this.at += 1;
+            this.blanks();
+            if this.skip(")") {
+                return Ok(Argument::List(Vec::new()));
+            }
+            this.at = open;
+            this.between_commas(Self::element).map(Argument::List)
+        })
+    }
+
+    /// `(` , what `part` reads, and more of it after commas, `)`.
+    fn between_commas(&mut self, part: impl Fn(&mut Self) -> Parsed<Argument>) -> Parsed<Vec<Argument>> {
+        let mut parts = Vec::new();
         self.at += 1;
         loop {
             self.blanks();
-            let argument = if self.peek() == Some('(') {
-                self.deeper()?;
-                let inner = self.arguments()?;
-                self.depth -= 1;
-                Argument::List(inner)
-            } else if matches!(self.peek(), Some('"' | '\'')) {
-                Argument::Word(self.word()?)
-            } else {
-                match self.operand()? {
-                    Some(operand) => Argument::Operand(operand),
-                    None => Argument::Word(self.word()?),
-                }
-            };
-            arguments.push(argument);
+            parts.push(part(self)?);
             self.blanks();
             if self.skip(")") {
-                return Ok(arguments);
+                return Ok(parts);
             }
             if !self.skip(",") {
                 return Err(self.unexpected_or("`,` or `)` is missing"));
             }
         }
+    }
+
+    /// A field, a transformer, a quoted text or a number. A bare text is none: it would be taken for a field misspelt.
+    fn element(&mut self) -> Parsed<Argument> {
+        let start = self.at;
+        if matches!(self.peek(), Some('"' | '\'')) {
+            return self.word().map(Argument::Word);
+        }
+        if let Some(operand) = self.operand()? {
+            return Ok(Argument::Operand(operand));
+        }
+        if let Some(number) = self.number() {
+            let text = number.to_owned();
+            return Ok(Argument::Word(Word { text, quoted: false, span: start..self.at }));
+        }
+        let message = format!("a field, a transformer, a quoted text or a number is expected{}", self.found());
+        let hint =
+            self.identifier().map(|name| format!("fields have a dot; a text is written in quotes: `\"{name}\"`"));
+        Err(self.fail_hint(start, message, hint))
     }
 
     fn field(&mut self) -> Parsed<Option<FieldRef>> {
@@ -309,14 +382,15 @@ impl<'a> Parser<'a> {
         let open = self.at;
         self.at += 1;
         let start = self.at;
-        let value = if matches!(self.peek(), Some('"' | '\'')) {
+        let is_quoted = matches!(self.peek(), Some('"' | '\''));
+        let value = if is_quoted {
             self.quoted()?
         } else {
-            let stop = |c: char| matches!(c, '[' | ']' | '"' | '\'') || is_blank(c);
+            let stop = |c: char| matches!(c, '[' | ']' | '"' | '\'') || is_space(c);
             self.take_until(stop).to_owned()
         };
         let span = start..self.at;
-        if value.is_empty() {
+        if value.is_empty() && !is_quoted {
             return Err(self.fail(start, "an empty argument in `[]`"));
         }
         if !self.skip("]") {
@@ -369,15 +443,14 @@ impl<'a> Parser<'a> {
             return Ok(Right::Operand(operand));
         }
         let start = self.at;
-        let text = self.take_until(|c| matches!(c, '(' | ')' | '"' | '\'' | '=' | ',') || is_blank(c));
-        if !is_number(text) {
+        let Some(text) = self.number() else {
             let message = format!("`{}` needs a number on its right side", operator.as_str());
             return Err(self.fail_hint(
                 start,
                 message,
                 Some("write digits, or 0x and hexadecimal digits, without quotes".into()),
             ));
-        }
+        };
         Ok(Right::One(Word { text: text.to_owned(), quoted: false, span: start..self.at }))
     }
 
@@ -476,7 +549,7 @@ impl<'a> Parser<'a> {
             let text = self.quoted()?;
             return Ok(Word { text, quoted: true, span: start..self.at });
         }
-        let text = self.take_until(|c| matches!(c, '(' | ')' | '"' | '\'' | '=' | ',') || is_blank(c));
+        let text = self.take_until(|c| matches!(c, '(' | ')' | '"' | '\'' | '=' | ',') || is_space(c));
         if text.is_empty() {
             let hint = "quote values that hold blanks or ( ) , = \" '";
             return Err(self.fail_hint(start, format!("a value is expected{}", self.found()), Some(hint.into())));
@@ -487,51 +560,46 @@ impl<'a> Parser<'a> {
     fn quoted(&mut self) -> Parsed<String> {
         let start = self.at;
         let quote = self.next().expect("invariant: called at a quote");
-        let mut value = String::new();
+        let mut value = Vec::new();
         loop {
             let here = self.at;
             match self.next() {
                 None => return Err(self.fail(start, "a quoted value that does not end")),
-                Some('\0') => return Err(self.fail(here, "a NUL byte in a value")),
                 Some('\\') => value.push(self.escape(quote, here)?),
-                Some(c) if c == quote => return Ok(value),
-                Some(c) => value.push(c),
+                Some(c) if c == quote => break,
+                Some(c) => value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
+        String::from_utf8(value).map_err(|_| {
+            let hint = "for bytes that are no text, compare with `bcontains` or `bstartswith`, in hexadecimal";
+            self.fail_hint(start, "the `\\x` escapes of the value make no UTF-8 text", Some(hint.to_owned()))
+        })
     }
 
-    fn escape(&mut self, quote: char, start: usize) -> Parsed<char> {
+    /// The byte an escape stands for; its backslash is taken.
+    fn escape(&mut self, quote: char, start: usize) -> Parsed<u8> {
         let Some(c) = self.next() else {
             return Err(self.fail(start, "a quoted value that does not end"));
         };
         Ok(match c {
-            'b' => '\u{8}',
-            'f' => '\u{c}',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
+            'b' => 0x08,
+            'f' => 0x0c,
+            'n' => b'\n',
+            'r' => b'\r',
+            't' => b'\t',
             // Upstream's older files have `\ `; it has always meant the backslash.
-            '\\' | ' ' => '\\',
-            '/' => '/',
+            '\\' | ' ' => b'\\',
+            '/' => b'/',
             'x' => {
-                let digits = self.rest().get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                match digits {
-                    Some(0) => return Err(self.fail(start, "a NUL byte in a value")),
-                    Some(code) if code < 0x80 => {
-                        self.at += 2;
-                        char::from(code)
-                    }
-                    Some(_) => {
-                        return Err(self.fail_hint(
-                            start,
-                            "`\\x` escapes above 7f are not supported",
-                            Some("write the character itself".into()),
-                        ));
-                    }
-                    None => return Err(self.fail(start, "`\\x` needs two hexadecimal digits")),
-                }
+                let is_hex = |digits: &&str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+                let digits = self.rest().get(..2).filter(is_hex);
+                let Some(code) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+                    return Err(self.fail(start, "`\\x` needs two hexadecimal digits"));
+                };
+                self.at += 2;
+                code
             }
-            c if c == quote => c,
+            c if c == quote => u8::try_from(quote).expect("invariant: a quote is one byte"),
             other => {
                 let hint = "a backslash itself is written `\\\\`";
                 return Err(self.fail_hint(start, format!("`\\{other}` is not an escape"), Some(hint.into())));
@@ -572,6 +640,34 @@ impl<'a> Parser<'a> {
         let taken = &rest[..rest.find(stop).unwrap_or(rest.len())];
         self.at += taken.len();
         taken
+    }
+
+    /// Hexadecimal with 0x, or decimal with sign, fraction and exponent. Nothing need follow it: `fd.num > 1and a` is right.
+    fn number(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        if self.skip("0x") || self.skip("0X") {
+            if self.take_until(|c| !c.is_ascii_hexdigit()).is_empty() {
+                // `0x` alone is the number 0 and an `x`, which nothing allows there.
+                self.at = start + 1;
+            }
+            return Some(&self.text[start..self.at]);
+        }
+        let _ = self.skip("+") || self.skip("-");
+        if self.take_until(|c| !c.is_ascii_digit()).is_empty() {
+            self.at = start;
+            return None;
+        }
+        if self.skip(".") {
+            self.take_until(|c| !c.is_ascii_digit());
+        }
+        let mantissa = self.at;
+        let has_exponent = (self.skip("e") || self.skip("E"))
+            && (self.skip("+") || self.skip("-"))
+            && !self.take_until(|c| !c.is_ascii_digit()).is_empty();
+        if !has_exponent {
+            self.at = mantissa;
+        }
+        Some(&self.text[start..self.at])
     }
 
     fn identifier(&mut self) -> Option<&'a str> {
@@ -657,16 +753,10 @@ impl<'a> Parser<'a> {
 
 /// The blanks of the grammar.
 fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
+    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{8}')
 }
 
-/// Hexadecimal with 0x, or decimal with sign, fraction and exponent.
-fn is_number(text: &str) -> bool {
-    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    }
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    unsigned.starts_with(|c: char| c.is_ascii_digit())
-        && unsigned.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'))
-        && unsigned.parse::<f64>().is_ok()
+/// What ends a bare word: not quite the same.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n' | '\u{b}' | '\u{c}')
 }

@@ -49,7 +49,8 @@ impl fmt::Display for Argument {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Operand(operand) => write!(formatter, "{operand}"),
-            Self::Word(word) => write!(formatter, "{word}"),
+            Self::Word(word) if word.quoted => formatter.write_str(&in_quotes(&word.text)),
+            Self::Word(word) => formatter.write_str(&word.text),
             Self::List(arguments) => write!(formatter, "({})", comma(arguments)),
         }
     }
@@ -78,10 +79,11 @@ pub(crate) fn quoted(text: &str) -> String {
 
 fn index_text(text: &str) -> String {
     let must = |c: char| matches!(c, ' ' | '[' | ']' | '"' | '\'' | '\\') || c.is_control();
-    if text.contains(must) { in_quotes(text) } else { text.to_owned() }
+    if text.is_empty() || text.contains(must) { in_quotes(text) } else { text.to_owned() }
 }
 
-fn in_quotes(text: &str) -> String {
+/// A value in quotes, so that it is no list's name.
+pub(crate) fn in_quotes(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -16,7 +16,8 @@ fn what_parses() {
         ("a", "a"),
         ("not a", "not a"),
         ("not(a)", "not a"),
-        ("not not a", "not not a"),
+        ("not not a", "a"),
+        ("not(not(not a))", "not a"),
         ("(((a)))", "a"),
         ("a and b", "(a and b)"),
         ("a and b or c", "((a and b) or c)"),
@@ -39,7 +40,7 @@ fn what_parses() {
         ("fd.num>=0", "fd.num >= 0"),
         ("fd.num < -1", "fd.num < -1"),
         ("evt.rawres = 0x1F", "evt.rawres = 0x1F"),
-        ("evt.num<=1e3", "evt.num <= 1e3"),
+        ("evt.num<=1e+3", "evt.num <= 1e+3"),
         ("proc.aname[2]=sshd", "proc.aname[2] = sshd"),
         ("container.mount.dest[/proc*]!=N/A", "container.mount.dest[/proc*] != N/A"),
         ("proc.env[\"A B\"] = x", "proc.env[\"A B\"] = x"),
@@ -119,6 +120,86 @@ fn length_is_bounded() {
     const { assert!(CONDITION_BYTES_MAX / 2 < LIST_ITEMS_MAX) };
 }
 
+/// `grammar.txt`: each case, and its canonical print, which must print as itself.
+#[test]
+fn the_grammar_case_by_case() {
+    let mut wrong = String::new();
+    let mut cases = 0;
+    for line in include_str!("grammar.txt").lines() {
+        let is_taken = line.starts_with('+');
+        let Some(rest) = line.strip_prefix(['+', '-']) else { continue };
+        let rest = rest.strip_prefix('!').unwrap_or(rest);
+        let rest = rest.strip_prefix(' ').unwrap_or(rest);
+        let (text, canonical) = rest.split_once(" => ").unwrap_or((rest, rest));
+        let text = text.replace('\u{2424}', "\n").replace('\u{2409}', "\t").replace('\u{2408}', "\u{8}");
+        cases += 1;
+        let canonical = canonical.trim();
+        match parse(&text) {
+            Ok(expr) if is_taken => {
+                let printed = expr.to_string();
+                let again = printed_or_error(&printed);
+                if printed != canonical || again != printed {
+                    wrong.push_str(&format!("{text:?} is printed {printed}, not {canonical}, then {again}\n"));
+                }
+            }
+            Err(error) if is_taken => wrong.push_str(&format!("{text:?} is refused: {error} at {}\n", error.offset)),
+            Ok(expr) => wrong.push_str(&format!("{text:?} is taken: {expr}\n")),
+            Err(error) => assert!(error.offset <= text.len(), "{text:?}"),
+        }
+    }
+    assert_eq!(wrong, "");
+    assert!(cases > 300, "only {cases} cases were read");
+}
+
+fn printed_or_error(text: &str) -> String {
+    parse(text).map_or_else(|error| error.to_string(), |expr| expr.to_string())
+}
+
+/// Every operator with every kind of right side, on a field and on a transformer.
+#[test]
+fn operators_and_their_right_sides() {
+    let symbols = ["=", "==", "!="];
+    let words =
+        ["contains", "icontains", "bcontains", "startswith", "bstartswith", "endswith", "glob", "iglob", "regex"];
+    let orderings = ["<", "<=", ">", ">="];
+    let lists = ["in", "intersects", "pmatch"];
+    // The right side, and which of: texts, orderings, lists take it.
+    let rights = [
+        ("a", [true, false, true]),
+        ("\"a b\"", [true, false, false]),
+        ("1", [true, true, false]),
+        ("0x1F", [true, true, false]),
+        ("'1'", [true, false, false]),
+        ("(a, b)", [false, false, true]),
+        ("()", [false, false, true]),
+        ("(1)", [false, false, true]),
+        ("anyof (a, b)", [true, false, false]),
+        ("oneof ()", [true, false, false]),
+        ("allof (\"a b\")", [true, false, false]),
+        ("val(fd.name)", [true, true, true]),
+        ("tolower(fd.name)", [true, true, true]),
+        ("join(\"-\", (fd.name, \"x\"))", [true, true, true]),
+        ("val(tolower(fd.name))", [false, false, false]),
+        ("(val(fd.name))", [false, false, false]),
+        ("unknown(fd.name)", [false, false, false]),
+        ("", [false, false, false]),
+    ];
+    let groups = [(&symbols[..], 0), (&words[..], 0), (&orderings[..], 1), (&lists[..], 2)];
+    for left in ["proc.name", "proc.aname[2]", "tolower(proc.name)", "concat(proc.name, \"x\")"] {
+        for (operators, group) in groups {
+            for operator in operators {
+                for (right, takes) in rights {
+                    let text = format!("{left} {operator} {right}");
+                    assert_eq!(parse(&text).is_ok(), takes[group], "{text}");
+                    let among_others = format!("a and not ({text}\n) or b");
+                    assert_eq!(parse(&among_others).is_ok(), takes[group], "{among_others}");
+                }
+            }
+        }
+        assert!(parse(&format!("{left} exists")).is_ok());
+    }
+}
+
 /// Anything, but with the grammar's own pieces often enough to get deep into the parser.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -134,6 +215,10 @@ fn pieces() -> impl Strategy<Value = String> {
         Just("\"".to_owned()),
         Just("'".to_owned()),
         Just("\\x".to_owned()),
+        Just("\\xc3\\xa9".to_owned()),
+        Just("getopt(proc.args, \"nt:\")[t]".to_owned()),
+        Just("join(\"-\", (".to_owned()),
+        Just(" > 1".to_owned()),
         Just(",".to_owned()),
         Just("tolower(".to_owned()),
         Just("val(".to_owned()),

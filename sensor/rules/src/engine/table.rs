@@ -7,6 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 use crate::event::{Change, Fork, Process};
 
 /// A process' identity.
@@ -58,9 +60,10 @@ pub struct TableStats {
 
 #[derive(Debug)]
 pub(crate) struct ProcessTable {
-    processes: HashMap<Key, Tracked>,
+    // A fixed seed: the kernel numbers processes, nobody else does, and looking them up is what every event costs.
+    processes: HashMap<Key, Tracked, FixedState>,
     /// The start time of the process that has a pid now.
-    current: HashMap<u32, u64>,
+    current: HashMap<u32, u64, FixedState>,
     /// Ended processes in the order they ended; an entry may be stale.
     exited: VecDeque<(u64, Key)>,
     exited_count: usize,
@@ -103,8 +106,8 @@ impl Tracked {
 impl ProcessTable {
     pub(crate) fn new(processes_max: usize, exited_max: usize, exited_keep_ns: u64) -> Self {
         Self {
-            processes: HashMap::new(),
-            current: HashMap::new(),
+            processes: HashMap::default(),
+            current: HashMap::default(),
             exited: VecDeque::new(),
             exited_count: 0,
             processes_max: processes_max.max(1),

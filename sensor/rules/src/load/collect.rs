@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::exceptions::{self, Exception};
 use super::extension::{self, Extension};
+use super::honeytokens;
 use super::reader::{Fields, Joined, Scalar};
 use super::{ENGINE_VERSION, PLUGIN_VERSIONS};
 use crate::alert::Priority;
-use crate::condition::is_identifier;
+use crate::condition::{is_bare_word, is_identifier};
 use crate::limits::{RULES_MAX, SOURCES_MAX};
 use crate::problem::{Code, Place, Reporter};
 use crate::source::{self, Sources};
@@ -159,7 +160,7 @@ impl Collector {
                 reporter.error(Code::LoadErrYamlValidate, place, "", message, hint);
                 continue;
             };
-            for item in items {
+            for item in items.iter().filter(|item| !item.is_null()) {
                 self.item(item, file, reporter);
             }
         }
@@ -181,7 +182,15 @@ impl Collector {
         self.order += 1;
         let value_of = |key: &str| pairs.iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value);
         // The order in which Falco looks for an item's kind.
-        let kinds = ["required_engine_version", "required_plugin_versions", "list", "macro", "rule", "cairn_source"];
+        let kinds = [
+            "required_engine_version",
+            "required_plugin_versions",
+            "list",
+            "macro",
+            "rule",
+            "cairn_source",
+            "cairn_honeytokens",
+        ];
         let found = kinds.into_iter().find_map(|kind| value_of(kind).map(|value| (kind, value)));
         let Some((kind, value)) = found else {
             let keys: Vec<&str> = pairs.iter().filter_map(|(key, _)| key.text()).collect();
@@ -213,6 +222,10 @@ impl Collector {
                 let fields = Fields::own(node, pairs, file, label, &source::KEYS, reporter);
                 self.source(&fields, reporter);
             }
+            "cairn_honeytokens" => {
+                let fields = Fields::own(node, pairs, file, label, &honeytokens::KEYS, reporter);
+                self.honeytokens(&fields, reporter);
+            }
             _ => {
                 let fields = fields(&RULE_KEYS);
                 self.rule(&fields, reporter);
@@ -238,6 +251,23 @@ impl Collector {
             reporter.error(Code::CairnLimit, fields.place(), &fields.item, message, None);
         } else {
             self.sources.push(source);
+        }
+    }
+
+    fn honeytokens(&mut self, fields: &Fields<'_>, reporter: &mut Reporter<'_>) {
+        for rule in honeytokens::read(fields, &self.sources, reporter) {
+            let name = rule.name.value.clone();
+            if self.rules.position(&name).is_some() {
+                let message = format!("there is a rule {name:?} already");
+                let hint = Some("give the honeytokens another name".to_owned());
+                reporter.error(Code::LoadErrValidate, rule.name.place(), &fields.item, message, hint);
+            } else if self.rules.items.len() >= RULES_MAX {
+                let message = format!("more than {RULES_MAX} rules");
+                reporter.error(Code::CairnLimit, fields.place(), &fields.item, message, None);
+                return;
+            } else {
+                self.rules.push(&name, rule);
+            }
         }
     }
 
@@ -301,7 +331,7 @@ impl Collector {
         let Some(change) = change(fields, &APPENDABLE, &replaceable, reporter) else { return };
         let is_toggle = matches!(change, Change::Define)
             && fields.has("enabled")
-            && fields.keys().all(|(key, _)| matches!(key, "rule" | "enabled"));
+            && !["condition", "output", "desc", "priority"].into_iter().any(|key| fields.has(key));
         if is_toggle {
             self.toggle(fields, &name, reporter);
             return;
@@ -314,9 +344,9 @@ impl Collector {
                 let keys: BTreeMap<String, OverrideKind> =
                     keys.map(|key| ((*key).to_owned(), OverrideKind::Append)).collect();
                 if keys.is_empty() {
-                    let message = "an appended rule needs `condition` or `exceptions`";
-                    reporter.error(Code::LoadErrYamlValidate, fields.place(), &fields.item, message, None);
-                    return;
+                    let message = "nothing is appended to the rule: there is neither `condition` nor `exceptions`";
+                    let hint = Some("use `override` for what else is to change".to_owned());
+                    reporter.warning(Code::LoadAppendNoValues, fields.place(), &fields.item, message, hint);
                 }
                 self.override_rule(fields, &name, &keys, reporter);
             }
@@ -468,9 +498,13 @@ fn merge(into: &mut Joined, scalar: Option<Scalar>, appends: bool) {
 /// An item's name, which conditions must be able to refer to.
 fn named(fields: &Fields<'_>, key: &str, code: Code, reporter: &mut Reporter<'_>) -> Option<Scalar> {
     let name = fields.required(key, reporter)?;
-    if !is_identifier(&name.value) {
+    let (is_usable, hint) = match key {
+        "list" => (is_bare_word(&name.value), "use a name without blanks and ( ) , = \" '"),
+        _ => (is_identifier(&name.value), "use letters, digits and underscores, a letter first"),
+    };
+    if !is_usable {
         let message = format!("no condition can refer to a {key} named `{}`", name.value);
-        let hint = Some("use letters, digits and underscores, a letter first".to_owned());
+        let hint = Some(hint.to_owned());
         reporter.warning(code, name.place(), &fields.item, message, hint);
     }
     Some(name)
@@ -484,7 +518,8 @@ fn change(
     reporter: &mut Reporter<'_>,
 ) -> Option<Change> {
     let appends = fields.boolean("append", false, reporter);
-    let Some(node) = fields.get("override") else {
+    let is_empty = |node: &&Node| node.is_null() || node.mapping().is_some_and(<[_]>::is_empty);
+    let Some(node) = fields.get("override").filter(|node| !is_empty(node)) else {
         if !appends {
             return Some(Change::Define);
         }
@@ -560,7 +595,7 @@ fn unknown_target<'a>(
     reporter.error(Code::LoadErrValidate, name.place(), &fields.item, message, hint);
 }
 
-fn priority(fields: &Fields<'_>, text: &Scalar, reporter: &mut Reporter<'_>) -> Option<Priority> {
+pub(super) fn priority(fields: &Fields<'_>, text: &Scalar, reporter: &mut Reporter<'_>) -> Option<Priority> {
     match text.value.parse() {
         Ok(priority) => Some(priority),
         Err(error) => {
@@ -571,7 +606,7 @@ fn priority(fields: &Fields<'_>, text: &Scalar, reporter: &mut Reporter<'_>) -> 
     }
 }
 
-fn tags(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Vec<String> {
+pub(super) fn tags(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Vec<String> {
     let scalars = fields.scalars("tags", reporter).unwrap_or_default();
     let mut tags: Vec<String> = scalars.into_iter().map(|tag| tag.value).collect();
     tags.sort();

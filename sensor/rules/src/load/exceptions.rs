@@ -2,7 +2,8 @@
 
 use super::reader::{Fields, Joined, Scalar, scalars_of};
 use crate::condition::{
-    Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word, is_identifier, parse_field, parse_operator,
+    Argument, Check, Expr, FieldRef, Operand, Operator, Quantifier, Right, Spanned, Word, is_identifier,
+    parse_comparison, parse_operand, parse_right_operand,
 };
 use crate::limits::EXCEPTION_VALUES_MAX;
 use crate::problem::{Code, Place, Reporter};
@@ -22,7 +23,28 @@ pub(crate) struct Exception {
 #[derive(Debug, Clone)]
 struct Shape {
     is_list: bool,
-    fields: Vec<(FieldRef, Operator)>,
+    fields: Vec<(Operand, Comparison)>,
+}
+
+/// `in`, `startswith`, `contains anyof`.
+#[derive(Debug, Clone, Copy)]
+struct Comparison {
+    operator: Operator,
+    quantifier: Option<Quantifier>,
+}
+
+impl Comparison {
+    /// Does it compare with several values at once?
+    fn takes_list(self) -> bool {
+        self.operator.takes_list() || self.quantifier.is_some()
+    }
+
+    fn with(self, words: Vec<Word>) -> Right {
+        match self.quantifier {
+            Some(quantifier) => Right::Quantified(quantifier, words),
+            None => Right::Many(words),
+        }
+    }
 }
 
 /// A value: a text, or a list of texts for `in` and its like.
@@ -34,7 +56,7 @@ enum ValueNode {
 
 /// The exceptions of an item. What is malformed is reported and left out.
 pub(crate) fn read(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Vec<Exception> {
-    let Some(node) = fields.get("exceptions") else { return Vec::new() };
+    let Some(node) = fields.get("exceptions").filter(|node| !node.is_null()) else { return Vec::new() };
     let Some(nodes) = node.sequence() else {
         let hint = Some("write a sequence of `{name, fields, comps, values}`".to_owned());
         fields.wrong(node, "`exceptions` must be a sequence".to_owned(), hint, reporter);
@@ -128,25 +150,27 @@ fn shape(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<Shape> {
     }
     let mut both = Vec::new();
     for (name, comp) in names.iter().zip(&comps) {
-        let field = match parse_field(&name.value) {
-            Ok(field) => field,
+        let operand = match parse_operand(&name.value) {
+            Ok(operand) => without_places(operand),
             Err(error) => {
                 reporter.error(Code::LoadErrYamlValidate, name.place(), &fields.item, error.message, error.hint);
                 return None;
             }
         };
-        let operator = parse_operator(&comp.value).filter(|operator| *operator != Operator::Exists);
-        let Some(operator) = operator.filter(|operator| is_list || operator.takes_list()) else {
+        let comparison = parse_comparison(&comp.value)
+            .map(|(operator, quantifier)| Comparison { operator, quantifier })
+            .filter(|comparison| comparison.operator != Operator::Exists);
+        let Some(comparison) = comparison.filter(|comparison| is_list || comparison.takes_list()) else {
             let hint = if is_list {
                 "use an operator such as = or in"
             } else {
-                "a single field is compared by in, pmatch or intersects"
+                "a single field is compared by in, pmatch, intersects, or an operator with oneof, anyof or allof"
             };
             let message = format!("`{}` is not a comparison of exceptions", comp.value);
             reporter.error(Code::LoadErrYamlValidate, comp.place(), &fields.item, message, Some(hint.to_owned()));
             return None;
         };
-        both.push((field, operator));
+        both.push((operand, comparison));
     }
     Some(Shape { is_list, fields: both })
 }
@@ -180,7 +204,7 @@ pub(crate) fn condition(exception: &Exception, item: &str, reporter: &mut Report
         return None;
     }
     if !shape.is_list {
-        let (field, operator) = shape.fields.first()?;
+        let (operand, comparison) = shape.fields.first()?;
         let mut words = Vec::new();
         for value in &exception.values {
             match value {
@@ -192,7 +216,7 @@ pub(crate) fn condition(exception: &Exception, item: &str, reporter: &mut Report
                 }
             }
         }
-        return Some(check(field, *operator, Right::Many(words)));
+        return Some(check(operand, *comparison, comparison.with(words)));
     }
     let mut tuples = Vec::new();
     for value in &exception.values {
@@ -205,22 +229,22 @@ pub(crate) fn condition(exception: &Exception, item: &str, reporter: &mut Report
             return fail(*place, message, "give one value for each field");
         }
         let mut parts = Vec::new();
-        for ((field, operator), element) in shape.fields.iter().zip(elements) {
+        for ((operand, comparison), element) in shape.fields.iter().zip(elements) {
             let right = match element {
-                ValueNode::One(scalar) if operator.takes_list() => Right::Many(vec![word(scalar)]),
-                ValueNode::One(scalar) => Right::One(word(scalar)),
-                ValueNode::Many(values, _) if operator.takes_list() => Right::Many(
+                ValueNode::One(scalar) if comparison.takes_list() => comparison.with(vec![word(scalar)]),
+                ValueNode::One(scalar) => one(scalar),
+                ValueNode::Many(values, _) if comparison.takes_list() => comparison.with(
                     values
                         .iter()
                         .filter_map(|value| if let ValueNode::One(scalar) = value { Some(word(scalar)) } else { None })
                         .collect(),
                 ),
                 ValueNode::Many(_, place) => {
-                    let message = format!("a list for `{}`, which takes one value", operator.as_str());
+                    let message = format!("a list for `{}`, which takes one value", comparison.operator.as_str());
                     return fail(*place, message, "compare by `in`, or write one tuple for each value");
                 }
             };
-            parts.push(check(field, *operator, right));
+            parts.push(check(operand, *comparison, right));
         }
         tuples.push(if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) });
     }
@@ -232,14 +256,41 @@ pub(crate) fn place(exception: &Exception) -> Joined {
     exception.name.clone().into()
 }
 
-fn check(field: &FieldRef, operator: Operator, right: Right) -> Expr {
-    let field = FieldRef { span: 0..0, ..field.clone() };
+fn check(operand: &Operand, comparison: Comparison, right: Right) -> Expr {
     Expr::Check(Box::new(Check {
-        left: Operand::Field(field),
-        operator: Spanned { value: operator, span: 0..0 },
+        left: operand.clone(),
+        operator: Spanned { value: comparison.operator, span: 0..0 },
         right,
         span: 0..0,
     }))
+}
+
+/// What is wrong with it is reported at the exception's name: its own places are in another text.
+fn without_places(operand: Operand) -> Operand {
+    match operand {
+        Operand::Field(field) => Operand::Field(FieldRef { span: 0..0, ..field }),
+        Operand::Transformed { name, arguments, index } => {
+            let arguments = arguments.into_iter().map(argument_without_places).collect();
+            let index = index.map(|index| Spanned { span: 0..0, ..index });
+            Operand::Transformed { name: Spanned { span: 0..0, ..name }, arguments, index }
+        }
+    }
+}
+
+fn argument_without_places(argument: Argument) -> Argument {
+    match argument {
+        Argument::Operand(operand) => Argument::Operand(without_places(operand)),
+        Argument::Word(word) => Argument::Word(Word { span: 0..0, ..word }),
+        Argument::List(parts) => Argument::List(parts.into_iter().map(argument_without_places).collect()),
+    }
+}
+
+/// A single value: as it would stand in the condition, `tolower(proc.pname)` is a transformer. With a blank in it, it would have been
+/// put in quotes, and is a text.
+fn one(scalar: &Scalar) -> Right {
+    let is_text = scalar.value.contains(' ');
+    let operand = if is_text { None } else { parse_right_operand(&scalar.value) };
+    operand.map_or_else(|| Right::One(word(scalar)), |operand| Right::Operand(without_places(operand)))
 }
 
 /// A value may be the name of a list, also in parentheses: `(my_list)`.

@@ -277,7 +277,7 @@ fn time(
             ),
         };
         let hint = Some("write `30s`, `5m`, `1h` or `7d`".to_owned());
-        reporter.error(Code::LoadErrYamlValidate, text.place(), &fields.item, message, hint);
+        reporter.error(Code::LoadErrExtension, text.place(), &fields.item, message, hint);
     }
     within
 }
@@ -308,7 +308,7 @@ fn number(
     let within = number.filter(|number| range.contains(number));
     if within.is_none() {
         let message = format!("`{name}` must be a whole number from {} to {}", range.start(), range.end());
-        let code = if number.is_some() { Code::CairnLimit } else { Code::LoadErrYamlValidate };
+        let code = if number.is_some() { Code::CairnLimit } else { Code::LoadErrExtension };
         reporter.error(code, text.place(), &fields.item, message, None);
     }
     within
@@ -326,7 +326,7 @@ fn factor(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<u64> {
     if milli.is_none() {
         let message = "`factor` must be a number from 1 to 1000000, with three decimals at most";
         let hint = Some("write `factor: 5` or `factor: 2.5`".to_owned());
-        reporter.error(Code::LoadErrYamlValidate, text.place(), &fields.item, message, hint);
+        reporter.error(Code::LoadErrExtension, text.place(), &fields.item, message, hint);
     }
     milli
 }

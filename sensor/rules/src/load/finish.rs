@@ -90,7 +90,7 @@ pub(super) struct NamesInForce<'a> {
     late: Vec<(Place, Late)>,
 }
 
-type Warning = (Range<usize>, String, Option<String>);
+type Warning = (Code, Range<usize>, String, Option<String>);
 
 enum Late {
     Error(CompileError),
@@ -103,7 +103,7 @@ impl Late {
         match self {
             Self::Error(error) => (error.span.start, &error.message),
             Self::Parse(error) => (error.offset, &error.message),
-            Self::Warning((span, message, _)) => (span.start, message),
+            Self::Warning((_, span, message, _)) => (span.start, message),
         }
     }
 }
@@ -272,15 +272,15 @@ impl Scope for NamesInForce<'_> {
         self.collector.macros.names().map(str::to_owned).collect()
     }
 
-    fn warn(&mut self, span: Range<usize>, message: String, hint: Option<String>) {
+    fn warn(&mut self, code: Code, span: Range<usize>, message: String, hint: Option<String>) {
         if self.warnings.len() < CONDITION_ERRORS_MAX {
-            self.warnings.push((span, message, hint));
+            self.warnings.push((code, span, message, hint));
         }
     }
 }
 
 /// Every list's values, with the lists among its items put in.
-fn expand_lists(collector: &Collector, reporter: &mut Reporter<'_>) -> HashMap<String, Arc<[Word]>> {
+pub(super) fn expand_lists(collector: &Collector, reporter: &mut Reporter<'_>) -> HashMap<String, Arc<[Word]>> {
     let mut order: Vec<&ListDefinition> = collector.lists.items.iter().collect();
     order.sort_by_key(|list| list.visibility);
     let mut lists: HashMap<String, Arc<[Word]>> = HashMap::new();
@@ -443,8 +443,8 @@ fn compile_expr(
     reporter: &mut Reporter<'_>,
 ) -> Option<Compiled> {
     let outcome = compile::compile(expr, names);
-    for (span, message, hint) in std::mem::take(&mut names.warnings) {
-        reporter.warning(Code::LoadCompileCondition, joined.place_at(span.start, reporter), item, message, hint);
+    for (code, span, message, hint) in std::mem::take(&mut names.warnings) {
+        reporter.warning(code, joined.place_at(span.start, reporter), item, message, hint);
     }
     let errors = match outcome {
         Ok(compiled) => return Some(compiled),
@@ -619,8 +619,8 @@ fn report_macros(names: &mut NamesInForce<'_>, failed_users: &HashMap<Place, Vec
         let item = format!("macro {:?}", definition.name.value);
         let place_at = |offset: usize, reporter: &Reporter<'_>| definition.condition.place_at(offset, reporter);
         match late {
-            Late::Warning((span, message, hint)) => {
-                reporter.warning(Code::LoadCompileCondition, place_at(span.start, reporter), &item, message, hint);
+            Late::Warning((code, span, message, hint)) => {
+                reporter.warning(code, place_at(span.start, reporter), &item, message, hint);
             }
             Late::Parse(error) => {
                 let code = if error.is_limit { Code::CairnLimit } else { Code::LoadErrCompileCondition };

@@ -108,7 +108,7 @@ impl<'n> Fields<'n> {
         known: &[&str],
         reporter: &mut Reporter<'_>,
     ) -> Self {
-        let fields = Self { file, node, item, code: Code::LoadErrYamlValidate, pairs };
+        let fields = Self { file, node, item, code: Code::LoadErrExtension, pairs };
         fields.check_keys(known, Severity::Error, reporter);
         fields
     }
@@ -164,6 +164,10 @@ impl<'n> Fields<'n> {
     pub(crate) fn scalar(&self, name: &str, reporter: &mut Reporter<'_>) -> Option<Scalar> {
         let node = self.get(name)?;
         match node.text() {
+            Some("") if self.code == Code::LoadErrYamlValidate => {
+                self.wrong(node, format!("`{name}` is empty"), None, reporter);
+                None
+            }
             Some(text) => Some(Scalar::new(node, text, self.file)),
             None => {
                 self.wrong(node, format!("`{name}` must be text, not {}", node.kind()), None, reporter);

@@ -157,7 +157,8 @@ impl Graph {
             Op::Constant(value) => Guess { cost: 0.0, odds: f32::from(u8::from(*value)) },
             Op::Test(place) => {
                 let test = &self.tests[*place as usize];
-                Guess { cost: reading_cost(&test.left) + matching_cost(&test.matcher), odds: odds(&test.matcher) }
+                let odds = known_odds(test).unwrap_or_else(|| odds(&test.matcher));
+                Guess { cost: TEST_COST + reading_cost(&test.left) + matching_cost(&test.matcher), odds }
             }
             Op::Not(inner) => {
                 let inner = self.guess(*inner);
@@ -200,7 +201,9 @@ pub(super) fn reading_cost(reader: &Reader) -> f32 {
         Reader::Word(_) => 1.0,
         Reader::Unary(Unary::Basename | Unary::Length, inner) => 3.0 + reading_cost(inner),
         Reader::Unary(_, inner) => 40.0 + reading_cost(inner),
-        Reader::Join { parts, .. } => 40.0 + parts.iter().map(reading_cost).sum::<f32>(),
+        Reader::Join { parts, .. } | Reader::List(parts) => 40.0 + parts.iter().map(reading_cost).sum::<f32>(),
+        Reader::Arguments => 20.0,
+        Reader::Options { arguments, .. } => 60.0 + reading_cost(arguments),
     }
 }
 
@@ -228,7 +231,29 @@ fn matching_cost(matcher: &Matcher) -> f32 {
     }
 }
 
-pub(super) fn odds(matcher: &Matcher) -> f32 {
+/// What any test costs.
+const TEST_COST: f32 = 8.0;
+
+/// What most events have.
+const USUAL: [(&str, &str); 3] = [("fd.typechar", "f"), ("fd.type", "file"), ("evt.dir", "<")];
+
+/// Odds of tests that every rule set has, as machines are.
+fn known_odds(test: &Test) -> Option<f32> {
+    let Reader::Field { name, .. } = &test.left else { return None };
+    match (&**name, &test.matcher) {
+        (name, Matcher::Text(TextMatcher::Equal(value))) => {
+            let usual = USUAL.iter().find(|(field, _)| *field == name)?;
+            Some(if usual.1.as_bytes() == &**value { 0.9 } else { 0.1 })
+        }
+        ("evt.is_open_write", Matcher::Boolean { expected: true }) => Some(0.15),
+        ("evt.is_open_read", Matcher::Boolean { expected: true }) => Some(0.85),
+        ("evt.is_open_exec", Matcher::Boolean { expected: true }) => Some(0.02),
+        ("container.id", Matcher::Text(TextMatcher::NotEqual(_))) => Some(0.5),
+        _ => None,
+    }
+}
+
+fn odds(matcher: &Matcher) -> f32 {
     match matcher {
         Matcher::Exists => 0.9,
         Matcher::Boolean { .. } => 0.4,

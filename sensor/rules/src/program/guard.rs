@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::clause::{Clause, Clauses, FieldId};
+use super::clause::{Clause, Clauses, Family};
 use super::graph::{Graph, NodeId, Op, reading_cost};
 use super::lookup::{self, Lookup};
 use super::mask::Mask;
+use crate::compile::Reader;
+use crate::limits::LOOKUP_WORDS_MAX;
 
 /// Rules that cannot hold without something, and that.
 #[derive(Debug)]
@@ -18,8 +20,8 @@ pub(super) struct Guard {
 pub(super) enum Check {
     /// The rules live if the node is true.
     Node(NodeId),
-    /// The rules live that the lookup says.
-    Lookup(Box<Lookup>),
+    /// The rules live that any of the lookups says.
+    Lookups(Vec<Lookup>),
 }
 
 /// A guard that might be made.
@@ -32,7 +34,7 @@ struct Candidate {
 }
 
 /// A node that costs more is tried for its own rule, when that still lives.
-const COST_MAX: f32 = 20.0;
+const COST_MAX: f32 = 40.0;
 /// What a guard must take out of the rules, per nanosecond it costs, to be worth it.
 const GAIN_MIN: f32 = 0.02;
 /// Guards of a section.
@@ -62,8 +64,9 @@ fn of_nodes(graph: &Graph, rules: &[NodeId]) -> Vec<Candidate> {
     }
     let candidates = by_node.into_iter().filter_map(|(node, mask)| {
         let guess = graph.guess(node);
-        let is_cheap = guess.cost <= COST_MAX;
-        is_cheap.then(|| Candidate {
+        // For one rule alone, it is as well tried with the rest of it.
+        let is_worth_it = guess.cost <= COST_MAX && mask.iter().nth(1).is_some();
+        is_worth_it.then(|| Candidate {
             odds: mask.iter().map(|rule| (rule, guess.odds)).collect(),
             rules: mask,
             check: Check::Node(node),
@@ -75,34 +78,59 @@ fn of_nodes(graph: &Graph, rules: &[NodeId]) -> Vec<Candidate> {
 
 fn of_fields(graph: &Graph, rules: &[NodeId]) -> Vec<Candidate> {
     let mut clauses = Clauses::new(graph);
-    let mut by_field: BTreeMap<FieldId, Vec<(usize, Clause)>> = BTreeMap::new();
+    let mut by_family: BTreeMap<Family, Vec<(usize, Clause)>> = BTreeMap::new();
     for (place, rule) in rules.iter().enumerate() {
-        for (field, clause) in clauses.of(*rule) {
-            by_field.entry(field).or_default().push((place, clause));
+        for (family, clause) in clauses.of(*rule) {
+            by_family.entry(family).or_default().push((place, clause));
         }
     }
-    let candidates = by_field.into_iter().filter_map(|(field, of_rules)| {
-        let reader = &graph.test(field)?.left;
-        let mut by_test: BTreeMap<NodeId, Mask> = BTreeMap::new();
+    let candidates = by_family.into_values().filter_map(|of_rules| {
+        if of_rules.len() < 2 {
+            return None;
+        }
         let mut mask = Mask::empty(rules.len());
+        let mut by_test: BTreeMap<NodeId, Mask> = BTreeMap::new();
         for (rule, clause) in &of_rules {
             mask.insert(*rule);
             for test in &clause.tests {
                 by_test.entry(*test).or_insert_with(|| Mask::empty(rules.len())).insert(*rule);
             }
         }
-        let mut builder = lookup::Builder::new(rules.len());
-        by_test.iter().for_each(|(test, rules)| builder.add(graph, *test, rules));
-        let lookup = builder.build(reader.clone());
-        let others: f32 = lookup.others.iter().map(|(test, _)| graph.guess(*test).cost).sum();
+        let values: usize = by_test.keys().filter_map(|id| graph.test(*id)).map(|it| lookup::values(&it.matcher)).sum();
+        if values.saturating_mul(mask.size()) > LOOKUP_WORDS_MAX {
+            return None;
+        }
+        let lookups = lookups(graph, &by_test, rules.len());
         Some(Candidate {
             rules: mask,
-            cost: lookup.cost() + reading_cost(reader) + others * 0.5,
+            cost: lookups.iter().map(|lookup| cost(graph, lookup)).sum(),
             odds: of_rules.iter().map(|(rule, clause)| (*rule, clause.odds)).collect(),
-            check: Check::Lookup(Box::new(lookup)),
+            check: Check::Lookups(lookups),
         })
     });
     candidates.collect()
+}
+
+/// A lookup for each field that is tested, those first on which most rules hang.
+fn lookups(graph: &Graph, by_test: &BTreeMap<NodeId, Mask>, rules: usize) -> Vec<Lookup> {
+    let mut builders: Vec<(&Reader, lookup::Builder)> = Vec::new();
+    for (test, of_rules) in by_test {
+        let Some(reader) = graph.test(*test).map(|test| &test.left) else { continue };
+        let place = builders.iter().position(|(own, _)| *own == reader).unwrap_or_else(|| {
+            builders.push((reader, lookup::Builder::new(rules)));
+            builders.len() - 1
+        });
+        builders[place].1.add(graph, *test, of_rules);
+    }
+    let mut lookups: Vec<Lookup> =
+        builders.into_iter().map(|(reader, builder)| builder.build(reader.clone())).collect();
+    lookups.sort_by_key(|lookup| std::cmp::Reverse(lookup.rules.iter().count()));
+    lookups
+}
+
+fn cost(graph: &Graph, lookup: &Lookup) -> f32 {
+    let others: f32 = lookup.others.iter().map(|(test, _)| graph.guess(*test).cost).sum();
+    5.0 + lookup.cost() + reading_cost(&lookup.reader) + others * 0.5
 }
 
 /// The best first, each by what those before it leave to do.

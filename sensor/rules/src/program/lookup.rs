@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError};
 use foldhash::fast::FixedState;
 
 use super::graph::{Graph, NodeId};
-use super::mask::Mask;
+use super::mask::{Mask, Words, matters, unite};
 use super::trie::Trie;
 use crate::compile::{Matcher, Reader, TextMatcher};
 use crate::condition::Quantifier;
@@ -21,22 +21,37 @@ const PARTS_MIN: usize = 4;
 #[derive(Debug)]
 pub(super) struct Lookup {
     pub(super) reader: Reader,
+    /// The rules that hang on it.
+    pub(super) rules: Mask,
     exact: HashMap<Box<[u8]>, u32, FixedState>,
     /// Which lengths whole values have; the last bit stands for all that are longer.
     lengths: u64,
     prefixes: Trie,
-    parts: Option<(AhoCorasick, Box<[u32]>)>,
+    suffixes: Trie,
+    parts: Option<Parts>,
     masks: Vec<Mask>,
     /// Tests of another kind, each with its rules.
     pub(super) others: Vec<(NodeId, Mask)>,
     size: usize,
 }
 
+/// Parts, which cost most: the whole value is read for them.
+#[derive(Debug)]
+struct Parts {
+    automaton: AhoCorasick,
+    /// By part.
+    masks: Box<[u32]>,
+    /// The rules that hang on any.
+    rules: Mask,
+}
+
 /// What a lookup is made of.
 pub(super) struct Builder {
     rules: usize,
+    all: Mask,
     exact: BTreeMap<Box<[u8]>, Mask>,
     prefixes: BTreeMap<Box<[u8]>, Mask>,
+    suffixes: BTreeMap<Box<[u8]>, Mask>,
     parts: BTreeMap<Box<[u8]>, (Mask, Vec<NodeId>)>,
     others: BTreeMap<NodeId, Mask>,
 }
@@ -45,8 +60,10 @@ impl Builder {
     pub(super) fn new(rules: usize) -> Self {
         Self {
             rules,
+            all: Mask::empty(rules),
             exact: BTreeMap::new(),
             prefixes: BTreeMap::new(),
+            suffixes: BTreeMap::new(),
             parts: BTreeMap::new(),
             others: BTreeMap::new(),
         }
@@ -54,6 +71,7 @@ impl Builder {
 
     /// While this test is true, these rules live.
     pub(super) fn add(&mut self, graph: &Graph, test: NodeId, rules: &Mask) {
+        self.all.union(rules);
         let matcher = graph.test(test).map(|test| &test.matcher);
         let is_taken = matcher.is_some_and(|matcher| self.add_matcher(matcher, test, rules));
         if !is_taken {
@@ -75,6 +93,14 @@ impl Builder {
             Matcher::Text(TextMatcher::StartsWith(prefix)) => {
                 self.prefixes.entry(prefix.clone()).or_insert_with(empty).union(rules);
             }
+            Matcher::Text(TextMatcher::EndsWith(suffix)) => {
+                self.suffixes.entry(suffix.clone()).or_insert_with(empty).union(rules);
+            }
+            // What begins as the glob does may match it: the rule is tried in full then.
+            Matcher::Text(TextMatcher::Glob(glob)) if glob.literal_prefix().is_some() => {
+                let prefix = glob.literal_prefix().unwrap_or_default();
+                self.prefixes.entry(prefix).or_insert_with(empty).union(rules);
+            }
             Matcher::Text(TextMatcher::Contains(part)) if !part.is_empty() => {
                 let (mask, tests) = self.parts.entry(part.clone()).or_insert_with(|| (empty(), Vec::new()));
                 mask.union(rules);
@@ -92,12 +118,18 @@ impl Builder {
 
     pub(super) fn build(mut self, reader: Reader) -> Lookup {
         let mut masks = Masks::default();
-        let size = self.exact.len() + self.prefixes.len() + self.parts.len() + self.others.len();
+        let size = self.exact.len() + self.prefixes.len() + self.suffixes.len() + self.parts.len() + self.others.len();
         let mut parts = None;
         if self.parts.len() >= PARTS_MIN {
             // An automaton too large to build is none: its parts are looked for one by one.
-            if let Ok(automaton) = AhoCorasick::new(self.parts.keys()) {
-                parts = Some((automaton, self.parts.values().map(|(mask, _)| masks.place(mask)).collect()));
+            if let Ok(automaton) = automaton(self.parts.keys()) {
+                let mut rules = Mask::empty(self.rules);
+                self.parts.values().for_each(|(mask, _)| rules.union(mask));
+                parts = Some(Parts {
+                    automaton,
+                    masks: self.parts.values().map(|(mask, _)| masks.place(mask)).collect(),
+                    rules,
+                });
             }
         }
         if parts.is_none() {
@@ -109,25 +141,49 @@ impl Builder {
         }
         let lengths = self.exact.keys().fold(0, |lengths, value| lengths | length_bit(value));
         let exact = self.exact.into_iter().map(|(value, mask)| (value, masks.place(&mask))).collect();
-        let prefixes: Vec<(Box<[u8]>, u32)> =
-            self.prefixes.into_iter().map(|(prefix, mask)| (prefix, masks.place(&mask))).collect();
+        let prefixes = masks.places_of(self.prefixes);
+        let suffixes = masks.places_of(self.suffixes);
         Lookup {
             reader,
             exact,
             lengths,
+            rules: self.all,
             prefixes: Trie::new(prefixes.iter().map(|(prefix, mask)| (&**prefix, *mask))),
+            suffixes: Trie::backward(suffixes.iter().map(|(suffix, mask)| (&**suffix, *mask))),
             parts,
+            size: size + masks.all.iter().map(Mask::size).sum::<usize>(),
             masks: masks.all,
             others: self.others.into_iter().collect(),
-            size,
         }
     }
+}
+
+/// How many values a test brings into a lookup.
+pub(super) fn values(matcher: &Matcher) -> usize {
+    match matcher {
+        Matcher::Text(TextMatcher::In(values)) => values.len(),
+        Matcher::Quantified(_, each) => each.iter().map(values).sum(),
+        _ => 1,
+    }
+}
+
+/// Bytes of all parts for which the fastest automaton, and largest, is built.
+const FAST_BYTES_MAX: usize = 4_096;
+
+/// No prefilter: the rare bytes it would look for, `/` and `.`, are in every path.
+fn automaton<'a>(parts: impl Iterator<Item = &'a Box<[u8]>> + Clone) -> Result<AhoCorasick, BuildError> {
+    let is_small = parts.clone().map(|part| part.len()).sum::<usize>() <= FAST_BYTES_MAX;
+    let kind = if is_small { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+    AhoCorasick::builder().prefilter(false).kind(Some(kind)).build(parts)
 }
 
 fn is_indexed(matcher: &Matcher) -> bool {
     match matcher {
         Matcher::Text(TextMatcher::Contains(part)) => !part.is_empty(),
-        Matcher::Text(TextMatcher::Equal(_) | TextMatcher::In(_) | TextMatcher::StartsWith(_)) => true,
+        Matcher::Text(TextMatcher::Glob(glob)) => glob.literal_prefix().is_some(),
+        Matcher::Text(
+            TextMatcher::Equal(_) | TextMatcher::In(_) | TextMatcher::StartsWith(_) | TextMatcher::EndsWith(_),
+        ) => true,
         _ => false,
     }
 }
@@ -140,6 +196,10 @@ struct Masks {
 }
 
 impl Masks {
+    fn places_of(&mut self, of: BTreeMap<Box<[u8]>, Mask>) -> Vec<(Box<[u8]>, u32)> {
+        of.into_iter().map(|(text, mask)| (text, self.place(&mask))).collect()
+    }
+
     fn place(&mut self, mask: &Mask) -> u32 {
         if let Some(place) = self.places.get(mask) {
             return *place;
@@ -158,35 +218,36 @@ fn length_bit(value: &[u8]) -> u64 {
 impl Lookup {
     /// Adds the rules that a value keeps alive, those of [`Lookup::others`] left out.
     #[inline]
-    pub(super) fn find(&self, value: &[u8], alive: &mut [u64]) {
+    pub(super) fn find<const N: usize>(&self, value: &[u8], alive: &Words<N>, kept: &mut Words<N>) {
         if self.lengths & length_bit(value) != 0
             && let Some(mask) = self.exact.get(value)
         {
-            self.add(*mask, alive);
+            self.add(*mask, kept);
         }
-        self.prefixes.walk(value, |mask| self.add(mask, alive));
-        if let Some((automaton, masks)) = &self.parts {
-            for found in automaton.find_overlapping_iter(value) {
-                self.add(masks[found.pattern().as_usize()], alive);
+        self.prefixes.walk(value, |mask| self.add(mask, kept));
+        self.suffixes.walk(value, |mask| self.add(mask, kept));
+        if let Some(parts) = self.parts.as_ref().filter(|parts| matters(alive, kept, parts.rules.words())) {
+            for found in parts.automaton.find_overlapping_iter(value) {
+                self.add(parts.masks[found.pattern().as_usize()], kept);
             }
         }
     }
 
     #[inline]
-    fn add(&self, mask: u32, alive: &mut [u64]) {
-        let words = self.masks[mask as usize].words();
-        alive.iter_mut().zip(words).for_each(|(own, word)| *own |= word);
+    fn add<const N: usize>(&self, mask: u32, kept: &mut Words<N>) {
+        unite(kept, self.masks[mask as usize].words());
     }
 
     /// Guessed nanoseconds of one.
     pub(super) fn cost(&self) -> f32 {
-        let exact = if self.exact.is_empty() { 0.0 } else { 6.0 };
+        let exact = if self.exact.is_empty() { 0.0 } else { 8.0 };
         let prefixes = if self.prefixes.is_empty() { 0.0 } else { 10.0 };
-        let parts = if self.parts.is_some() { 60.0 } else { 0.0 };
-        3.0 + exact + prefixes + parts
+        let suffixes = if self.suffixes.is_empty() { 0.0 } else { 6.0 };
+        let parts = if self.parts.is_some() { 30.0 } else { 0.0 };
+        3.0 + exact + prefixes + suffixes + parts
     }
 
-    /// Values in it.
+    /// Values in it, and words of masks.
     pub(super) fn size(&self) -> usize {
         self.size
     }

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use super::Program;
 use super::graph::NodeId;
 use super::guard::Check;
-use super::mask::{intersects, members};
+use super::lookup::Lookup;
+use super::mask::{Words, intersects, matters, members, unite};
 use super::section::{Section, Step, StepOp, Steps};
 use crate::compile::Test;
 use crate::engine::Context;
@@ -18,8 +19,6 @@ pub(crate) struct Scratch {
     outcomes: Vec<u32>,
     /// The present event's number, doubled.
     stamp: u32,
-    alive: Vec<u64>,
-    kept: Vec<u64>,
 }
 
 /// Who is told how rules fare.
@@ -53,7 +52,12 @@ impl Program {
         let Some((place, section)) = self.section(context.event) else { return };
         watched.tried(place);
         match section {
-            Section::Program(steps) => run_steps(steps, context, scratch, watched),
+            Section::Program(steps) => match steps.alive.size() {
+                1 => run_steps::<1>(steps, context, scratch, watched),
+                2 => run_steps::<2>(steps, context, scratch, watched),
+                8 => run_steps::<8>(steps, context, scratch, watched),
+                _ => run_steps::<160>(steps, context, scratch, watched),
+            },
             Section::Plain(rules) => {
                 for (rule, condition) in rules {
                     watched.reached(*rule, 1);
@@ -67,26 +71,24 @@ impl Program {
 
     /// Room for any of its sections.
     pub(crate) fn scratch(&self) -> Scratch {
-        let lens = || self.sections.iter().map(Section::scratch_len);
-        let outcomes = lens().map(|(nodes, _)| nodes).max().unwrap_or_default();
-        let words = lens().map(|(_, words)| words).max().unwrap_or_default();
-        Scratch { outcomes: vec![0; outcomes], stamp: 0, alive: vec![0; words], kept: vec![0; words] }
+        let nodes = self.sections.iter().map(Section::nodes).max().unwrap_or_default();
+        Scratch { outcomes: vec![0; nodes], stamp: 0 }
     }
 }
 
-fn run_steps<'a>(steps: &'a Steps, context: &Context<'a>, scratch: &mut Scratch, watched: &mut impl Watched) {
+fn run_steps<'a, const N: usize>(
+    steps: &'a Steps,
+    context: &Context<'a>,
+    scratch: &mut Scratch,
+    watched: &mut impl Watched,
+) {
     scratch.next_event();
-    let words = steps.alive.words().len();
-    let (alive, kept) = (&mut scratch.alive[..words], &mut scratch.kept[..words]);
-    alive.copy_from_slice(steps.alive.words());
     let mut run =
         Run { steps, context, outcomes: &mut scratch.outcomes, stamp: scratch.stamp, values: Vec::new(), work: 0 };
-    let lives = run.pass_guards(alive, kept);
+    let mut alive: Words<N> = *steps.alive.words();
+    run.pass_guards(&mut alive);
     watched.passed();
-    if !lives {
-        return;
-    }
-    for place in members(alive) {
+    for place in members(&alive) {
         let rest = &steps.rules[place];
         let before = run.work;
         let holds = run.holds(rest.node);
@@ -125,49 +127,51 @@ struct Run<'r, 'a> {
 }
 
 impl<'a> Run<'_, 'a> {
-    /// Does any rule live on?
-    fn pass_guards(&mut self, alive: &mut [u64], kept: &mut [u64]) -> bool {
+    /// Takes the rules out that cannot hold.
+    fn pass_guards<const N: usize>(&mut self, alive: &mut Words<N>) {
         for guard in &self.steps.guards {
-            let rules = guard.rules.words();
+            let rules: &Words<N> = guard.rules.words();
             if !intersects(alive, rules) {
                 continue;
             }
+            let mut kept = [0; N];
             match &guard.check {
                 Check::Node(node) => {
                     if self.holds(*node) {
                         continue;
                     }
-                    kept.fill(0);
                 }
-                Check::Lookup(lookup) => {
-                    kept.fill(0);
-                    self.work += 1;
-                    match lookup.reader.read(self.context) {
-                        Some(Value::Text(text)) => lookup.find(&text, kept),
-                        Some(Value::AnyText(texts)) => texts.iter().for_each(|text| lookup.find(text, kept)),
-                        // Nothing a lookup understands: the rules are tried in full.
-                        Some(_) => kept.copy_from_slice(rules),
-                        None => {}
-                    }
-                    for (test, rules) in &lookup.others {
+                Check::Lookups(lookups) => {
+                    for lookup in lookups {
                         // Only where it can save a rule that lives and is not saved yet.
-                        let matters = alive.iter().zip(&*kept).zip(rules.words()).any(|((a, k), r)| a & !k & r != 0);
-                        if matters && self.holds(*test) {
-                            kept.iter_mut().zip(rules.words()).for_each(|(own, word)| *own |= word);
+                        if matters(alive, &kept, lookup.rules.words()) {
+                            self.look_up(lookup, alive, &mut kept);
                         }
                     }
                 }
             }
-            let mut any = 0;
-            for ((alive, rules), kept) in alive.iter_mut().zip(rules).zip(&*kept) {
-                *alive &= !rules | kept;
-                any |= *alive;
-            }
-            if any == 0 {
-                return false;
+            (0..N).for_each(|word| alive[word] &= !rules[word] | kept[word]);
+            if *alive == [0; N] {
+                return;
             }
         }
-        alive.iter().any(|word| *word != 0)
+    }
+
+    fn look_up<const N: usize>(&mut self, lookup: &'a Lookup, alive: &Words<N>, kept: &mut Words<N>) {
+        self.work += 1;
+        match lookup.reader.read(self.context) {
+            Some(Value::Text(text)) => lookup.find(&text, alive, kept),
+            Some(Value::AnyText(texts)) => texts.iter().for_each(|text| lookup.find(text, alive, kept)),
+            // Nothing a lookup understands: the rules are tried in full.
+            Some(_) => unite(kept, lookup.rules.words()),
+            None => return,
+        }
+        for (test, rules) in &lookup.others {
+            let rules: &Words<N> = rules.words();
+            if matters(alive, kept, rules) && self.holds(*test) {
+                unite(kept, rules);
+            }
+        }
     }
 
     fn holds(&mut self, id: NodeId) -> bool {

@@ -7,8 +7,10 @@ use super::Entry;
 use super::fold::Folded;
 use super::graph::{Graph, NodeId, Op, is_costly};
 use super::guard::{Check, Guard, conjuncts, guards};
+use super::lookup::Lookup;
 use super::mask::Mask;
 use crate::compile::{Node, Test};
+use crate::limits::RULES_MAX;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -59,9 +61,12 @@ pub(super) struct Rest {
 
 impl Section {
     pub(super) fn new(entries: &[&Entry<'_>], folded: &Folded<'_>, size_max: usize) -> Section {
-        let steps = Steps::new(entries, folded);
-        if steps.size <= size_max {
-            return Section::Program(steps);
+        // Not even begun where it cannot fit.
+        if entries.len() <= size_max && entries.len() <= RULES_MAX {
+            let steps = Steps::new(entries, folded);
+            if steps.size <= size_max {
+                return Section::Program(steps);
+            }
         }
         Section::Plain(entries.iter().map(|entry| (entry.rule, Arc::clone(entry.condition))).collect())
     }
@@ -74,11 +79,11 @@ impl Section {
         }
     }
 
-    /// Nodes whose outcome is remembered, and words of a mask.
-    pub(super) fn scratch_len(&self) -> (usize, usize) {
+    /// How many nodes it has.
+    pub(super) fn nodes(&self) -> usize {
         match self {
-            Section::Program(steps) => (steps.steps.len(), steps.alive.words().len()),
-            Section::Plain(_) => (0, 0),
+            Section::Program(steps) => steps.steps.len(),
+            Section::Plain(_) => 0,
         }
     }
 }
@@ -129,7 +134,7 @@ impl Steps {
         }
         let lookups = self.guards.iter().map(|guard| match &guard.check {
             Check::Node(_) => 1,
-            Check::Lookup(lookup) => lookup.size(),
+            Check::Lookups(lookups) => lookups.iter().map(Lookup::size).sum(),
         });
         self.size = self.steps.len() + self.parts.len() + lookups.sum::<usize>();
     }
@@ -147,7 +152,9 @@ impl Steps {
         let of_rules = self.rules.iter().map(|rest| rest.node);
         let of_guards = self.guards.iter().flat_map(|guard| match &guard.check {
             Check::Node(node) => vec![*node],
-            Check::Lookup(lookup) => lookup.others.iter().map(|(test, _)| *test).collect(),
+            Check::Lookups(lookups) => {
+                lookups.iter().flat_map(|lookup| &lookup.others).map(|(test, _)| *test).collect()
+            }
         });
         let of_nodes = graph.ops.iter().flat_map(|op| match op {
             Op::Constant(_) | Op::Test(_) => &[][..],
@@ -166,10 +173,9 @@ impl Steps {
 /// A rule's conjuncts but those that a guard has found true for it.
 fn rest(graph: &mut Graph, condition: NodeId, place: usize, guards: &[Guard]) -> NodeId {
     let is_done = |node: &NodeId| {
-        guards.iter().any(|guard| {
-            matches!(guard.check, Check::Node(own) if own == *node)
-                && guard.rules.words()[place / 64] & (1 << (place % 64)) != 0
-        })
+        guards
+            .iter()
+            .any(|guard| matches!(guard.check, Check::Node(own) if own == *node) && guard.rules.contains(place))
     };
     let left: Vec<NodeId> = conjuncts(graph, &condition).iter().copied().filter(|node| !is_done(node)).collect();
     graph.several(left, true)

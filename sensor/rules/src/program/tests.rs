@@ -69,3 +69,31 @@ fn stamps_begin_anew() {
         }
     }
 }
+
+/// More values than a lookup takes: no guard, and the same alerts.
+#[test]
+fn as_many_values_as_a_lookup_takes() {
+    use crate::limits::LOOKUP_WORDS_MAX;
+    // Masks of more than 512 rules have 160 words.
+    let lists = |values: usize| -> String {
+        let list = |rule: usize| {
+            let values: Vec<String> = (0..values).map(|value| format!("/{}", value * 600 + rule)).collect();
+            format!(
+                "- rule: R{rule}\n  desc: d\n  condition: evt.type = open and fd.name in ({})\n  output: o\n  priority: INFO\n",
+                values.join(", ")
+            )
+        };
+        (0..600).map(list).collect()
+    };
+    let most = LOOKUP_WORDS_MAX / 160 / 600;
+    for (values, is_guarded) in [(most, true), (most + 1, false)] {
+        let loaded = load(&[RulesFile { path: "r", text: &lists(values) }]);
+        assert!(loaded.is_ok(), "{:?}", loaded.problems);
+        let program = loaded.rules.program();
+        let Section::Program(steps) = &program.sections[0] else { panic!("it does not fit") };
+        assert_eq!(!steps.guards.is_empty(), is_guarded, "{values}");
+        let mut engine = Engine::new(std::sync::Arc::new(loaded.rules), Limits::default());
+        let alerts = engine.handle(&open(OpenSyscall::Open, "/601"));
+        assert_eq!(alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), ["R1"]);
+    }
+}

@@ -1,11 +1,12 @@
-//! Which of many prefixes a text begins with, in one walk along it.
+//! Which of many prefixes a text begins with, or suffixes it ends with, in one walk along it.
 
-/// Prefixes, each with a value.
+/// Prefixes, or suffixes, each with a value.
 #[derive(Debug, Default)]
 pub(super) struct Trie {
+    is_backward: bool,
     nodes: Vec<Branch>,
     labels: Vec<u8>,
-    /// First byte and node, by parent.
+    /// First byte of the way (for suffixes the last) and node, by parent.
     edges: Vec<(u8, u32)>,
 }
 
@@ -20,6 +21,18 @@ struct Branch {
 }
 
 impl Trie {
+    /// Of suffixes that differ from each other.
+    pub(super) fn backward<'a>(suffixes: impl IntoIterator<Item = (&'a [u8], u32)>) -> Trie {
+        let reversed: Vec<(Vec<u8>, u32)> =
+            suffixes.into_iter().map(|(suffix, value)| (suffix.iter().rev().copied().collect(), value)).collect();
+        let mut trie = Trie::new(reversed.iter().map(|(suffix, value)| (suffix.as_slice(), *value)));
+        trie.is_backward = true;
+        for node in &trie.nodes {
+            trie.labels[node.label.0 as usize..(node.label.0 + node.label.1) as usize].reverse();
+        }
+        trie
+    }
+
     /// Of prefixes that differ from each other.
     pub(super) fn new<'a>(prefixes: impl IntoIterator<Item = (&'a [u8], u32)>) -> Trie {
         let mut prefixes: Vec<(&[u8], u32)> = prefixes.into_iter().collect();
@@ -55,19 +68,21 @@ impl Trie {
         place as u32
     }
 
-    /// Hands on the value of each prefix that the text begins with.
+    /// Hands on the value of each prefix that the text begins with, or suffix that it ends with.
     #[inline]
     pub(super) fn walk(&self, text: &[u8], mut found: impl FnMut(u32)) {
         let Some(mut node) = self.nodes.first() else { return };
         let mut rest = text;
         loop {
             let (start, len) = (node.label.0 as usize, node.label.1 as usize);
-            let Some(after) = rest.strip_prefix(&self.labels[start..start + len]) else { return };
+            let label = &self.labels[start..start + len];
+            let after = if self.is_backward { rest.strip_suffix(label) } else { rest.strip_prefix(label) };
+            let Some(after) = after else { return };
             rest = after;
             if let Some(value) = node.value {
                 found(value);
             }
-            let Some(first) = rest.first() else { return };
+            let Some(first) = (if self.is_backward { rest.last() } else { rest.first() }) else { return };
             let edges = &self.edges[node.edges.0 as usize..node.edges.1 as usize];
             let Some((_, next)) = edges.iter().find(|(byte, _)| byte == first) else { return };
             node = &self.nodes[*next as usize];
@@ -92,6 +107,13 @@ mod tests {
                 prefixes.iter().enumerate().filter(|(_, prefix)| text.starts_with(prefix.as_str())).map(|(place, _)| place).collect();
             prop_assert_eq!(found, expected);
             prop_assert_eq!(trie.is_empty(), prefixes.is_empty());
+            let trie = Trie::backward(prefixes.iter().enumerate().map(|(place, suffix)| (suffix.as_bytes(), place as u32)));
+            let mut found = Vec::new();
+            trie.walk(text.as_bytes(), |value| found.push(value as usize));
+            found.sort_unstable();
+            let ends: Vec<usize> =
+                prefixes.iter().enumerate().filter(|(_, suffix)| text.ends_with(suffix.as_str())).map(|(place, _)| place).collect();
+            prop_assert_eq!(found, ends);
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn read(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<S
     if !is_identifier(&name.value) {
         let hint = Some("use letters, digits and underscores, a letter first".to_owned());
         let message = format!("`{}` cannot be a source's name", name.value);
-        reporter.error(Code::LoadErrYamlValidate, name.place(), &fields.item, message, hint);
+        reporter.error(Code::LoadErrExtension, name.place(), &fields.item, message, hint);
     }
     let text = |key: &str, reporter: &mut Reporter<'_>| fields.scalar(key, reporter).map(|scalar| scalar.value);
     let doc = text("doc", reporter).unwrap_or_default();
@@ -112,7 +112,7 @@ fn unit(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Unit {
         || {
             let message = format!("`{}` is no unit of time", written.value);
             let hint = Some("one of s, ms, us, ns: what a time that is a number counts".to_owned());
-            reporter.error(Code::LoadErrYamlValidate, written.place(), &fields.item, message, hint);
+            reporter.error(Code::LoadErrExtension, written.place(), &fields.item, message, hint);
             Unit::default()
         },
         |(_, unit)| *unit,
@@ -137,16 +137,16 @@ fn field(
     if parse_field(&name.value).is_err() || name.value.contains('[') {
         let hint = Some("write it as `group.name`: letters, digits, underscores, at least one dot".to_owned());
         let message = format!("`{}` cannot be a field's name", name.value);
-        reporter.error(Code::LoadErrYamlValidate, name.place(), &fields.item, message, hint);
+        reporter.error(Code::LoadErrExtension, name.place(), &fields.item, message, hint);
     }
     if super::COMMON.contains(&name.value.as_str()) {
         let message = format!("`{}` is a field that every source has", name.value);
-        reporter.error(Code::LoadErrYamlValidate, name.place(), &fields.item, message, Some("rename it".to_owned()));
+        reporter.error(Code::LoadErrExtension, name.place(), &fields.item, message, Some("rename it".to_owned()));
     }
     if known.extractors.contains_key(&name.value) {
         let message = format!("field `{}` stands twice", name.value);
         reporter.error(
-            Code::LoadErrYamlValidate,
+            Code::LoadErrExtension,
             name.place(),
             &fields.item,
             message,
@@ -218,7 +218,7 @@ fn choice<T: Copy>(
             let hint = suggest::hint(&written.value, names.iter().copied());
             let hint = hint.or_else(|| Some(format!("one of {}", names.join(", "))));
             let message = format!("`{}` is no {key} of a field", written.value);
-            reporter.error(Code::LoadErrYamlValidate, written.place(), &fields.item, message, hint);
+            reporter.error(Code::LoadErrExtension, written.place(), &fields.item, message, hint);
             default
         }
     }
@@ -270,7 +270,7 @@ fn edit(fields: &Fields<'_>, reporter: &mut Reporter<'_>) -> Option<Edit> {
     }
     let message = format!("`{}` is nothing that can be done to a text", written.value);
     let hint = Some("there is `edit: image_repository`, and `cut_suffix: TEXT`".to_owned());
-    reporter.error(Code::LoadErrYamlValidate, written.place(), &fields.item, message, hint);
+    reporter.error(Code::LoadErrExtension, written.place(), &fields.item, message, hint);
     None
 }
 

@@ -235,6 +235,9 @@ fn who_a_person_is_can_be_told() {
     for (source, field, expected) in [
         ("k8s_audit", "ka.user.name", true),
         ("k8s_audit", "ka.verb", false),
+        ("k8s_audit", "cairn.first.ka.user.name", true),
+        ("k8s_audit", "toupper(cairn.first.ka.user.name)", true),
+        ("k8s_audit", "cairn.first.ka.verb", false),
         ("k8s_audit", "ka.sourceips[0]", true),
         ("k8s_audit", "jevt.value[/user/username]", true),
         ("k8s_audit", "json.value[/user]", true),

@@ -162,6 +162,8 @@ fn a_failed_open_is_joined_to_its_directory() {
     assert_eq!(name(b"me\0home\0", b"../../../../etc//shadow"), "/etc/shadow");
     assert_eq!(name(b"me\0home\0", b"/etc/../x/"), "/x");
     assert_eq!(name(b"", b"x"), "/x");
+    assert_eq!(name(b"", b".../../.../x"), "/.../x", "a directory may be named as what stands for a cut");
+    assert_eq!(name(b"...\0", b".."), "/");
     assert_eq!(name(b"me\0home\0", b""), "");
     let open = open_of(&open_bytes(flag::PATH_IS_BASE, -2, b"x", b""));
     assert_eq!((open.result, open.flags), (-2, 0o100 | 0o1));
