@@ -88,7 +88,7 @@ fn of_events(arguments: &ExplainArguments, files: &[RulesFile<'_>]) -> Result<Ex
             if cases.len() > 1 {
                 say::line(format_args!("case {:?} ({}:{})", case.name, case.file, case.line));
             }
-            traces.iter().for_each(|trace| say::line(trace));
+            traces.iter().for_each(say::line);
         }
         explained.push(json!({ "case": case.name, "file": case.file, "line": case.line, "events": traces }));
     }
