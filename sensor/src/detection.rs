@@ -208,6 +208,7 @@ pub(crate) mod tests {
             output: "a shell".to_owned(),
             template: "a shell".into(),
             fields: BTreeMap::new(),
+            extra: BTreeMap::new(),
             process: ProcessView { pid: 42, start_ns: 7, exe: Text::from(&b"/bin/sh"[..]), ..ProcessView::default() },
         }
     }

@@ -1,17 +1,20 @@
 //! What the engine says when a rule's condition holds.
 
+mod format;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::engine::{Context, time};
+use crate::engine::Context;
 use crate::event::Text;
 use crate::fields::FieldValue;
 use crate::rule_set::Rule;
 use crate::state::fields as state;
+
+pub use format::Format;
 
 /// How much a rule's alert matters, syslog's eight levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,8 +107,11 @@ pub struct Alert {
     pub output: String,
     /// The output template as the rule has it.
     pub template: String,
-    /// The template's fields by name as written (`proc.aname[2]`).
+    /// The template's fields by name as written (`proc.aname[2]`), without transformers: what Falco's JSON has of them.
     pub fields: BTreeMap<String, FieldValue>,
+    /// Texts by name that were asked for beside the rule's own output ([`crate::AppendOutput`]): in Falco's JSON among the fields.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, String>,
     /// The process that did it, and its ancestors.
     pub process: ProcessView,
 }
@@ -164,6 +170,8 @@ impl Alert {
     pub(crate) fn new(rule: &Rule, context: &Context<'_>) -> Self {
         let (output, mut fields) = rule.template.render(context);
         fields.extend(context.found.into_iter().flat_map(state::always));
+        fields.extend(rule.extra.raw.iter().flat_map(|field| field.render(context).1));
+        let extra = rule.extra.formatted.iter().map(|(name, text)| (name.clone(), text.render(context).0)).collect();
         Self {
             rule: rule.name.clone(),
             priority: rule.priority,
@@ -174,30 +182,19 @@ impl Alert {
             output,
             template: rule.output.clone(),
             fields,
+            extra,
             process: ProcessView::new(context),
         }
     }
 
-    /// The alert in Falco's JSON shape, keys as `falco -o json_output=true` has them.
+    /// The alert in Falco's JSON shape, as Falco has it unless configured otherwise ([`Format`]).
     pub fn to_falco_json(&self, hostname: &str) -> serde_json::Value {
-        let mut fields: serde_json::Map<String, serde_json::Value> =
-            self.fields.iter().map(|(name, value)| (name.clone(), value.to_json())).collect();
-        fields.insert("evt.time".to_owned(), self.time_ns.into());
-        json!({
-            "hostname": hostname,
-            "output": self.to_falco_text(),
-            "output_fields": fields,
-            "priority": self.priority.as_str(),
-            "rule": self.rule,
-            "source": self.source,
-            "tags": self.tags,
-            "time": time::rfc3339(self.time_ns),
-        })
+        Format::default().json(self, hostname)
     }
 
-    /// The alert as Falco's text output: `HH:MM:SS.nnnnnnnnn: Priority text`, the time in UTC.
+    /// The alert as Falco's line of text: `HH:MM:SS.nnnnnnnnn: Priority text`, the time in UTC.
     pub fn to_falco_text(&self) -> String {
-        format!("{}: {} {}", time::of_day(self.time_ns), self.priority, self.output)
+        Format::default().text(self)
     }
 }
 

@@ -155,6 +155,23 @@ pub(crate) fn compile(expr: &Expr, scope: &mut dyn Scope) -> Result<Compiled, Ve
     }
 }
 
+/// Compiles a field or a transformer that stands for itself, as in an output.
+pub(crate) fn operand(operand: &Operand, vocabulary: Vocabulary<'_>) -> Result<Reader, CompileError> {
+    let mut scope = NoScope::assuming(&[], vocabulary);
+    let mut compiler = Compiler { scope: &mut scope, errors: Vec::new() };
+    let reader = compiler.operand(operand, &mut Facts::default());
+    match (reader, compiler.errors.into_iter().next()) {
+        (Some(reader), None) => Ok(reader),
+        (_, Some(error)) => Err(error),
+        (None, None) => unreachable!("invariant: what does not compile has an error"),
+    }
+}
+
+/// Does a text begin with a transformer's name and its parenthesis?
+pub(crate) fn is_transformer_at(text: &str) -> bool {
+    text.split_once('(').is_some_and(|(name, _)| condition::is_transformer(name))
+}
+
 impl Compiled {
     /// The same for events of these types alone.
     pub(crate) fn within(self, types: &TypeSet) -> Self {

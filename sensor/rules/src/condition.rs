@@ -8,8 +8,8 @@ mod tests;
 use std::ops::Range;
 
 pub(crate) use parser::{
-    ParseError, is_bare_word, is_identifier, parse, parse_comparison, parse_field, parse_operand, parse_right_operand,
-    parse_words,
+    ParseError, is_bare_word, is_identifier, is_transformer, parse, parse_comparison, parse_field, parse_operand,
+    parse_right_operand, parse_words,
 };
 pub(crate) use print::{in_quotes, quoted};
 

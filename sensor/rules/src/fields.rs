@@ -10,6 +10,7 @@ mod container;
 mod descriptor;
 mod event;
 pub(crate) mod flags;
+mod print;
 mod process;
 mod value;
 
@@ -21,6 +22,7 @@ use crate::engine::Context;
 use crate::source::DocumentField;
 use crate::suggest;
 
+pub(crate) use print::Print;
 use process::{group_name, user_name};
 pub use value::FieldValue;
 pub(crate) use value::Value;
@@ -188,6 +190,7 @@ pub fn documentation() -> Vec<FieldDoc> {
 struct Known {
     kind: Kind,
     takes: Takes,
+    print: Print,
 }
 
 struct Tables {
@@ -231,7 +234,7 @@ fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
 
 fn known_field(line: &'static str) -> Option<(&'static str, Known)> {
     let mut columns = line.split('\t');
-    let (name, kind, takes) = (columns.next()?, columns.next()?, columns.next()?);
+    let (name, kind, takes, print) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
     let is_list = name == "fd.types";
     let kind = match kind {
         "CHARBUF" if is_list => Kind::TextList,
@@ -249,7 +252,7 @@ fn known_field(line: &'static str) -> Option<(&'static str, Known)> {
         "?" => Takes::Optional,
         _ => Takes::Nothing,
     };
-    Some((name, Known { kind, takes }))
+    Some((name, Known { kind, takes, print: Print::by_word(print) }))
 }
 
 /// Can the engine read this field from an event that has it? Without its argument in `[]`.

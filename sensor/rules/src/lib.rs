@@ -46,7 +46,7 @@ mod supply;
 mod text;
 mod yaml;
 
-pub use alert::{Alert, Ancestor, Priority, ProcessView, UnknownPriority};
+pub use alert::{Alert, Ancestor, Format, Priority, ProcessView, UnknownPriority};
 pub use engine::{Costs, Engine, Evaluator, Limits, Matching, Names, RuleCost, Stopwatch, TableStats};
 pub use explain::{EventTrace, ExplainError, Explanation, Reason, Seen, Trace, Verdict, explain, explain_with};
 pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
@@ -54,6 +54,7 @@ pub use load::{
     Counts, ENGINE_VERSION, FalcoContext, FalcoLocation, FalcoPosition, FalcoProblem, FalcoReport, Loaded,
     PLUGIN_VERSIONS, RulesFile, compiled_condition, load, load_for, report as falco_report,
 };
+pub use output::{AppendError, AppendMatch, AppendOutput, ExtraField};
 pub use problem::{Code, Problem, Severity};
 pub use rule_set::{Rule, RuleSet};
 pub use source::{Source, Sources};

@@ -29,6 +29,10 @@ pub const REGEX_SIZE_MAX: usize = 1 << 20;
 pub const OUTPUT_BYTES_MAX: usize = 16_384;
 /// Fields of an output template.
 pub const OUTPUT_FIELDS_MAX: usize = 128;
+/// Bytes of a list of values as an output shows it; JSON has the whole list.
+pub const LIST_TEXT_BYTES_MAX: usize = 1_023;
+/// Rules for what is added to outputs, and fields that one of them adds.
+pub const APPEND_MAX: usize = 256;
 /// Values tuples of one exception.
 pub const EXCEPTION_VALUES_MAX: usize = 4_096;
 /// Problems kept of one load; the rest is counted, not kept.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::alert::Priority;
 use crate::compile::{Node, Outline, TypeSet};
 use crate::event::{Event, EventKind, EventType, SYSCALL};
-use crate::output::Template;
+use crate::output::{Extra, Template};
 use crate::program::{Entry, Program};
 use crate::source::Sources;
 use crate::state::{Stateful, What};
@@ -43,6 +43,8 @@ pub struct Rule {
     pub(crate) outline: Arc<Outline>,
     pub(crate) template: Template,
     pub(crate) stateful: Option<Arc<Stateful>>,
+    /// What was added to its output.
+    pub(crate) extra: Extra,
 }
 
 /// Rules in the order they are defined. Cheap to share: put it into an `Arc`.
@@ -106,6 +108,21 @@ impl RuleSet {
     /// The set with the sources that its rules files know.
     pub(crate) fn with_sources(self, sources: Arc<Sources>) -> Self {
         Self { sources, ..self }
+    }
+
+    /// The same set without rules that matter less than this: Falco's `priority` option.
+    #[must_use]
+    pub fn at_least(self, priority: Priority) -> Self {
+        let Self { rules, mut disabled, sources, .. } = self;
+        let (kept, dropped): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(|rule| rule.priority <= priority);
+        disabled.extend(dropped.into_iter().map(|rule| rule.name));
+        Self::new(kept, disabled).with_sources(sources)
+    }
+
+    /// The same set with each rule changed; conditions and order stay.
+    pub(crate) fn map_rules<E>(mut self, change: impl Fn(&mut Rule, &Sources) -> Result<(), E>) -> Result<Self, E> {
+        self.rules.iter_mut().try_for_each(|rule| change(rule, &self.sources))?;
+        Ok(self)
     }
 
     /// The sources its rules may be for: those built in, and those its files declare.

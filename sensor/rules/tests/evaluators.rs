@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use cairn_rules::capture;
 use cairn_rules::event::{
     Address, Call, Descriptor, DescriptorKind, Event, EventKind, EventType, Exec, Exit, Fork, Open, Param, Process,
     Socket, Text,
 };
+use cairn_rules::replay::Attachment;
 use cairn_rules::{
     Alert, Engine, Evaluator, Limits, Matching, RuleSet, RulesFile, Stopwatch, Supply, load_for, replay,
 };
@@ -363,6 +365,14 @@ fn on_every_replay_case() {
         paths.sort();
         paths.iter().filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect()
     };
+    let folder = template.join("detections/tests/recorded");
+    let recorded: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (format!("recorded/{}", path.file_name().unwrap().to_str().unwrap()), std::fs::read(&path).unwrap())
+        })
+        .collect();
     let sets = [
         (vec![block("rules").to_owned()], vec![block("cases").to_owned()]),
         (texts("detections"), texts("detections/tests")),
@@ -370,10 +380,20 @@ fn on_every_replay_case() {
     for (rule_texts, case_texts) in sets {
         let rules = rules(&rule_texts.iter().map(String::as_str).collect::<Vec<_>>());
         let files: Vec<RulesFile<'_>> = case_texts.iter().map(|text| RulesFile { path: "cases.yaml", text }).collect();
-        let parsed = replay::parse(&files);
+        let attachments: Vec<Attachment<'_>> =
+            recorded.iter().map(|(path, bytes)| Attachment { path, bytes }).collect();
+        let parsed = replay::parse_with(&files, &attachments);
         assert!(parsed.problems.is_empty() && !parsed.cases.is_empty(), "{:?}", parsed.problems);
-        let alerts: usize =
-            parsed.cases.iter().map(|case| agreed(&rules, &case.processes, &case.events).unwrap()).sum();
+        let mut alerts = 0;
+        for case in &parsed.cases {
+            alerts += agreed(&rules, &case.processes, &case.events).unwrap();
+            if let Some(captured) = &case.capture {
+                let capture = capture::open(&captured.bytes).unwrap();
+                let seeds = capture.seeds().to_vec();
+                let events: Vec<Event> = capture.map(|event| event.unwrap()).collect();
+                alerts += agreed(&rules, &seeds, &events).unwrap();
+            }
+        }
         assert!(alerts > 0);
     }
 }

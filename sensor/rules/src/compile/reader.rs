@@ -68,12 +68,6 @@ impl Unary {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, unary)| *unary)
     }
 
-    /// The transformer a text begins with, and the length of its name and `(`.
-    pub(crate) fn at_start_of(text: &str) -> Option<(Self, usize)> {
-        let (name, _) = text.split_once('(')?;
-        Self::by_name(name).map(|unary| (unary, name.len() + 1))
-    }
-
     fn apply<'a>(self, value: Value<'a>) -> Option<Value<'a>> {
         match value {
             Value::AnyText(texts) if self == Self::Length => Some(Value::Number(texts.len() as i128)),

@@ -114,6 +114,11 @@ pub(crate) fn parse_right_operand(text: &str) -> Option<Operand> {
     (parser.at == text.len()).then_some(operand)
 }
 
+/// Is it the name of a transformer?
+pub(crate) fn is_transformer(name: &str) -> bool {
+    TRANSFORMERS.contains(&name)
+}
+
 /// Could the text stand in a condition without quotes?
 pub(crate) fn is_bare_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c| matches!(c, '(' | ')' | '"' | '\'' | '=' | ',' | '\0') || is_space(c))

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::print;
 use crate::text::Text;
 
 /// A field's value while an event is looked at.
@@ -108,8 +109,8 @@ impl From<Value<'_>> for FieldValue {
             Value::Number(number) => Self::from_number(number),
             Value::AnyNumber(numbers) => Self::List(numbers.iter().map(|number| number.to_string().into()).collect()),
             Value::Boolean(value) => Self::Boolean(value),
-            Value::Address(address) => Self::Text(address.to_string().into()),
-            Value::Addresses(ends) => Self::List(ends.iter().map(|end| end.to_string().into()).collect()),
+            Value::Address(address) => Self::Text(print::address(address).into()),
+            Value::Addresses(ends) => Self::List(ends.iter().map(|end| print::address(*end).into()).collect()),
             Value::Ports(ends) => Self::List(ends.iter().map(|end| end.to_string().into()).collect()),
         }
     }

@@ -13,7 +13,7 @@ use crate::condition::{self, Expr, FieldRef, Word};
 use crate::event::EventType;
 use crate::fields::{FieldError, Resolved};
 use crate::limits::{CONDITION_DEPTH_MAX, CONDITION_ERRORS_MAX, LIST_ITEMS_MAX};
-use crate::output::Template;
+use crate::output::{Extra, Template};
 use crate::problem::{Code, Reporter};
 use crate::rule_set::{Rule, RuleSet};
 use crate::source::{Source, Vocabulary};
@@ -405,6 +405,7 @@ fn rule(
         outline: compiled.outline,
         template,
         stateful,
+        extra: Extra::default(),
     })
 }
 
@@ -503,7 +504,15 @@ fn template(
 ) -> Option<Template> {
     let output = definition.shown_output();
     match Template::parse(&output.text(), vocabulary) {
-        Ok(template) => Some(template),
+        Ok(template) => {
+            if let Some(offset) = template.container_info() {
+                let message = "`%container.info` is deprecated: nothing is shown for it";
+                let hint = Some("show the fields wanted, such as `%container.id`".to_owned());
+                let place = output.place_at(offset, reporter);
+                reporter.warning(Code::LoadDeprecatedItem, place, item, message, hint);
+            }
+            Some(template)
+        }
         Err(error) => {
             let place = output.place_at(error.offset, reporter);
             if error.is_unknown_field && definition.skip_if_unknown_filter {
