@@ -22,6 +22,7 @@ use crate::engine::Context;
 use crate::source::DocumentField;
 use crate::suggest;
 
+pub(crate) use descriptor::join as join_paths;
 pub(crate) use print::Print;
 use process::{group_name, user_name};
 pub use value::FieldValue;

@@ -181,7 +181,7 @@ pub(super) fn tuple(socket: &Socket) -> String {
 }
 
 /// A path below a folder that ends with `/`, with `.`, `..` and doubled `/` taken out.
-pub(super) fn join(folder: &[u8], path: &[u8]) -> Vec<u8> {
+pub(crate) fn join(folder: &[u8], path: &[u8]) -> Vec<u8> {
     let base: &[u8] = if path.starts_with(b"/") { b"" } else { folder };
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in base.split(|byte| *byte == b'/').chain(path.split(|byte| *byte == b'/')) {

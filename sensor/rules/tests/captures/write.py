@@ -91,7 +91,7 @@ def of_2022():
     clone(e, 1, 223, 600, "sh", SHELL_ARGS, 1, 0, "sh", 0, HOST, 1, 1)
     clone(e, 600, 223, 0, "sh", SHELL_ARGS, 600, 1, "sh", 0, HOST, 600, 600)
     e.add(94, 600)
-    e.add(95, 600, i64(0), s("/srv/work"))
+    e.add(95, 600, i64(0), s("/srv/jobs"))
     e.add(94, 600)
     e.add(95, 600, i64(0), s("../data"))
     e.add(292, 600, s("./tool"))

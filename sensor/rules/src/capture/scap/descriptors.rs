@@ -3,6 +3,7 @@
 use super::super::limits::PATH_BYTES_MAX;
 use super::values::{Ends, end_text, tuple_text};
 use crate::event::{Address, Descriptor, DescriptorKind, Socket, Text};
+use crate::fields;
 
 /// `AT_FDCWD`, as Falco writes it.
 pub(super) const AT_FDCWD: i64 = -100;
@@ -18,25 +19,7 @@ pub(super) fn absolute(directory: Option<&[u8]>, path: &[u8]) -> Option<Text> {
     if base.len() + path.len() > PATH_BYTES_MAX {
         return None;
     }
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in base.split(|byte| *byte == b'/').chain(path.split(|byte| *byte == b'/')) {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    let mut joined = Vec::with_capacity(base.len() + path.len() + 1);
-    for part in &parts {
-        joined.push(b'/');
-        joined.extend_from_slice(part);
-    }
-    if joined.is_empty() {
-        joined.push(b'/');
-    }
-    Some(joined.as_slice().into())
+    Some(fields::join_paths(base, path).as_slice().into())
 }
 
 /// What a socket is called: `10.0.0.1:40000->10.0.0.2:80`, or the server's end alone while nobody has come.
