@@ -12,6 +12,7 @@ use crate::note::{Note, VerifierKey};
 mod changes;
 mod faults;
 mod lives;
+mod overlap;
 mod pending;
 mod restored;
 mod simulator;

@@ -219,7 +219,9 @@ impl Shared {
             };
             match durable.and_then(|wait| wait().map_err(|error| one_line(&error))) {
                 Ok(()) => {
-                    flight.land(group.len() + lock(&self.queue).waiting.len());
+                    // Counted before: whoever gathers a group takes these two locks the other way round.
+                    let waiting = lock(&self.queue).waiting.len();
+                    flight.land(group.len() + waiting);
                     self.finish(&group, commit);
                 }
                 Err(reason) => {
