@@ -20,7 +20,8 @@
 //! record is the producers' work, and done here before the time of its append begins, on the same two cores.
 //!
 //! FOLDER may be `s3://bucket/prefix` in a build with feature `s3`; example `with_s3` starts a server. `append` then measures `puts` as
-//! well, behind the appends and as long: on as many connections as groups may be on their way, objects as large as a record of each caller.
+//! well, behind the appends and as long: on as many connections as groups may be on their way, objects as large as a bundle, since every
+//! record goes there in one.
 //! FOLDER must not exist, and is left: taking files away slows down the making of others for a while. Prints `name value`, times in seconds.
 
 use std::collections::BTreeMap;
@@ -402,6 +403,8 @@ fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published
     let mut made = Made::create(folder)?;
     let sensors = (0..callers).map(|number| made.join(number)).collect::<Result<Vec<Sensor>>>()?;
     let record_len = sensors.first().map_or(0, |sensor| sensor.record.len());
+    #[cfg(all(feature = "s3", feature = "bench"))]
+    let group: Vec<Vec<u8>> = sensors.iter().map(|sensor| sensor.record.to_vec()).collect();
     let (ledger, over) = (made.ledger.clone(), Arc::new(AtomicBool::new(false)));
     let caller = |sensor| Caller { ledger: ledger.clone(), sensor, over: over.clone(), at_once, published };
     let run = Run::of(&ledger, &over, seconds, sensors.into_iter().map(|sensor| caller(sensor).run()))?;
@@ -413,7 +416,12 @@ fn append(folder: &Path, callers: usize, at_once: usize, seconds: f64, published
     }
     #[cfg(feature = "s3")]
     if let Some(address) = folder.to_str().filter(|folder| folder.starts_with("s3://")) {
-        puts::puts(&format!("{address}-puts"), puts::CONNECTIONS, callers * at_once * record_len, seconds)?;
+        #[cfg(feature = "bench")]
+        say(
+            "staged_share",
+            cairn_ledger::s3::staged_len(&group) as f64 / group.iter().map(Vec::len).sum::<usize>() as f64,
+        );
+        puts::puts(&format!("{address}-puts"), puts::CONNECTIONS, puts::BUNDLE * record_len, seconds)?;
     }
     Ok(())
 }
@@ -603,6 +611,8 @@ mod puts {
 
     /// As many groups may be on their way at once: `ledger/FORMAT.md`, S3.
     pub(super) const CONNECTIONS: usize = 4;
+    /// Records in one bundle.
+    pub(super) const BUNDLE: usize = 256;
 
     pub(super) fn puts(address: &str, connections: usize, len: usize, seconds: f64) -> Result<()> {
         let place: Place = address.parse()?;

@@ -6,6 +6,7 @@
 mod bucket;
 mod client;
 mod epoch;
+mod group;
 mod objects;
 mod place;
 mod release_files;
@@ -16,3 +17,12 @@ pub use place::{PREFIX_LEN_MAX, Place, PlaceError, RETENTION_DAYS_MAX};
 
 pub(crate) use bucket::{Bucket, Reader, is_immutable};
 pub(crate) use epoch::Epoch;
+
+/// The length in bytes of the object that these records are staged as, if they are one group.
+#[cfg(feature = "bench")]
+#[must_use]
+pub fn staged_len(records: &[Vec<u8>]) -> usize {
+    let leaf = |record: &Vec<u8>| (record.clone().into(), cairn_schemas::digest::Digest::leaf(record));
+    let group: Vec<crate::streams::Written> = records.iter().map(leaf).collect();
+    group::pack(cairn_schemas::ids::RecordIndex(0), &group).len()
+}

@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::client::{Client, ConnectError, Retention, Version};
 use super::epoch::{Epoch, TOKEN_LEN};
+use super::group;
 use super::objects::{Condition, ObjectError, ObjectStore as _, Removal};
 use super::place::Place;
 use super::session::{STAGING_FOLDER, Session, SessionError, put_object};
@@ -37,7 +38,7 @@ use crate::random::{Random as _, SystemRandom};
 use crate::store::{Durable, Groundwork, Log, ReleaseFiles, Replaying, Store, StoreError};
 use crate::streams::Written;
 use crate::volume;
-use crate::wal::{Found, WAL_FOLDER, WalError, decode_group, encode_group};
+use crate::wal::{Found, WAL_FOLDER, WalError};
 
 /// Groups that are on their way at once. Each is a request that costs money and work: one follows another that is on its way only when
 /// much waits (`writer/threads.rs`).
@@ -627,15 +628,18 @@ impl Replaying for Walk<'_> {
             return Ok(None);
         };
         let path = || format!("{STAGING_FOLDER}/<epoch>/{first:020}");
-        let records = decode_group(&group, first).ok_or_else(|| WalError::Damaged {
+        let records = group::unpack(&group, first).ok_or_else(|| WalError::Damaged {
             path: path(),
             offset: 0,
             index: RecordIndex(first),
         })?;
         self.next = first + records.len() as u64;
         let skip = usize::try_from(next - first).expect("invariant: groups are bounded");
-        let found = |record: &&[u8]| Found::new(Arc::new(record.to_vec()), 0..record.len());
-        Ok(Some(records[skip..].iter().map(found).collect()))
+        let found = |record: Vec<u8>| {
+            let range = 0..record.len();
+            Found::new(Arc::new(record), range)
+        };
+        Ok(Some(records.into_iter().skip(skip).map(found).collect()))
     }
 }
 
@@ -747,7 +751,7 @@ impl Log for Staging {
     }
 
     fn append(&mut self, first: RecordIndex, records: &[Written]) -> Result<Option<Durable>, WalError> {
-        let group = encode_group(first, records);
+        let group = group::pack(first, records);
         let end = first.0 + records.len() as u64;
         let session = self.session.clone();
         let done = begin(async move { session.stage(first.0, &group).await });

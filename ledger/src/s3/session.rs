@@ -264,7 +264,7 @@ impl<O: ObjectStore> Session<O> {
         let key = staging_key(self.head().epoch.staged, first);
         let reaches = match get(&self.objects, &key).await?.map(place) {
             Some(Place::Group(group)) => {
-                let records = crate::wal::decode_group(&group, first).ok_or(SessionError::Damaged { key })?;
+                let records = super::group::unpack(&group, first).ok_or(SessionError::Damaged { key })?;
                 (first + records.len() as u64 > next).then_some(group)
             }
             Some(Place::Seal) | None => None,

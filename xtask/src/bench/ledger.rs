@@ -231,51 +231,59 @@ fn tessera(bench: &Bench, extent: &Extent, limits: &Limits) -> Result<(), BenchE
 }
 
 /// Appends to a bucket of a server on this machine, which shares its processors, and beside it what that server does when nothing but PUTs
-/// is asked of it: objects of the size of a whole group, on as many connections as groups may be on their way.
+/// is asked of it: objects of the size of a bundle, in which every record goes there, on as many connections as groups may be on their way.
 fn bucket(bench: &Bench, extent: &Extent) -> Result<(), BenchError> {
-    const CALLERS: u32 = 256;
+    for callers in [256, 1_024] {
+        if !bucket_of(bench, extent, callers)? {
+            println!("ledger: appends to a bucket are not measured: SeaweedFS is not installed here and cannot be");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// With so many callers. `false`: there is no server.
+fn bucket_of(bench: &Bench, extent: &Extent, callers: u32) -> Result<bool, BenchError> {
     /// How `with_s3` says that there is no server.
     const NO_SERVER: i32 = 3;
     let program = bench.release.join("examples/with_s3");
     let mut runs = Runs::new();
     for round in 0..extent.repeat {
-        eprintln!("ledger: append {CALLERS} 1 in a bucket, {} of {}", round + 1, extent.repeat);
+        eprintln!("ledger: append {callers} 1 in a bucket, {} of {}", round + 1, extent.repeat);
         let inner = bench.release.join("examples/bench_ledger");
-        let callers = CALLERS.to_string();
+        let count = callers.to_string();
         let arguments: [&OsStr; 6] = [
             inner.as_os_str(),
             "s3://bench/ledger".as_ref(),
             "append".as_ref(),
-            callers.as_ref(),
+            count.as_ref(),
             "1".as_ref(),
             extent.seconds.as_ref(),
         ];
         match bench.program(&program, &arguments) {
-            Err(BenchError::Failed { status, .. }) if status.code() == Some(NO_SERVER) => {
-                println!("ledger: appends to a bucket are not measured: SeaweedFS is not installed here and cannot be");
-                return Ok(());
-            }
+            Err(BenchError::Failed { status, .. }) if status.code() == Some(NO_SERVER) => return Ok(false),
             printed => runs.add(printed?),
         }
     }
     let puts = median(&runs.all("put_per_second")?);
     let line = Line {
-        callers: Some(CALLERS),
+        callers: Some(callers),
         record: Some(runs.first("record_len")?),
         ..Line::new("durable append", "S3 bucket, SeaweedFS on the same processors")
     }
     .times(&runs, "append", None)?
     .rate(&runs)?
     .part(cost(&runs)?)
+    .part(format!("staged as {:.0} % of their bytes", 100.0 * runs.first("staged_share")?))
     .part(format!(
-        "PUTs alone, {:.0} kB each: {}/s, p50 {} p99 {}",
+        "PUTs of bundles alone, {:.0} kB each: {}/s, p50 {} p99 {}",
         runs.first("put_len")? / 1e3,
         grouped(puts),
         milliseconds(median(&runs.all("put_p50")?)),
         milliseconds(median(&runs.all("put_p99")?))
     ));
     println!("{line}");
-    Ok(())
+    Ok(true)
 }
 
 /// Appends over HTTP to a real `cairn up`, by its own sensor's name.

@@ -16,8 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use cairn_schemas::digest::Digest;
 
 use super::*;
+use crate::s3::group::{pack, unpack};
 use crate::streams::Written;
-use crate::wal::{decode_group, encode_group};
 
 const TILE: u64 = 4;
 const IN_FLIGHT_MAX: usize = 3;
@@ -302,9 +302,8 @@ async fn try_write(link: Link, spawned: Spawned, groups: u64) -> Result<(), Sess
     let mut next = published;
     let mut found = session.first_group(next).await?;
     while let Some((first, group)) = found {
-        let group = decode_group(&group, first).expect("a staged group is whole");
-        let skip = (next - first) as usize;
-        records.extend(group[skip..].iter().map(|record| record.to_vec()));
+        let group = unpack(&group, first).expect("a staged group is whole");
+        records.extend(group.into_iter().skip((next - first) as usize));
         next = records.len() as u64;
         while published + 3 <= next {
             published += 3;
@@ -339,7 +338,7 @@ async fn try_write(link: Link, spawned: Spawned, groups: u64) -> Result<(), Sess
             flying.push_back((first, group.clone(), slot.clone()));
             let (session, link) = (session.clone(), link.clone());
             spawned.lock().unwrap().push(Box::pin(async move {
-                let done = session.stage(first, &encode_group(cairn_schemas::ids::RecordIndex(first), &group)).await;
+                let done = session.stage(first, &pack(cairn_schemas::ids::RecordIndex(first), &group)).await;
                 if broken == Broken::Order && done.is_ok() {
                     link.world().acknowledge(first, &group);
                 }
