@@ -196,6 +196,9 @@ mod http {
     /// A release's files, the proof last: where it is served, the others are.
     const RELEASE_FILES: [&str; 4] = ["content.tar", "statement.sigstore.json", "record.json", "release.tlog-proof"];
 
+    /// So many volumes may have been dropped: at one a week, those of ten years. Where there is no ledger at all, it is asked for as many.
+    const DROPPED_MAX: u64 = 520;
+
     /// A server. It cannot be asked for a list: what there must be follows from the checkpoints, and releases are numbered without gaps.
     pub(super) struct Http {
         url: String,
@@ -214,12 +217,14 @@ mod http {
         }
 
         fn volumes(&self) -> Result<Vec<u64>, MirrorError> {
-            let mut volumes = vec![1];
-            for number in 2.. {
-                if self.read(&volume::path(number, CHECKPOINT_FILE))?.is_none() {
-                    break;
+            let mut volumes = Vec::new();
+            for number in 1.. {
+                match self.read(&volume::path(number, CHECKPOINT_FILE))? {
+                    Some(_) => volumes.push(number),
+                    // The oldest are dropped first. Where none was found, it is asked for those behind them.
+                    None if volumes.is_empty() && number <= DROPPED_MAX => {}
+                    None => break,
                 }
-                volumes.push(number);
             }
             Ok(volumes)
         }

@@ -182,3 +182,21 @@ fn a_server_is_mirrored() {
     }
     assert_eq!(fs::read(to.join("releases/1/content.tar")).unwrap(), b"content.tar");
 }
+
+/// A server cannot be asked which volumes there are.
+#[cfg(feature = "witness-client")]
+#[test]
+fn a_server_whose_first_volumes_were_dropped_is_mirrored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, from, to) = (folder.path().join("first"), folder.path().join("served"), folder.path().join("mirror"));
+    let mut ledger = Growing::create(&first);
+    ledger.to(300);
+    ledger.ledger.close();
+    fs::create_dir_all(from.join("volume")).unwrap();
+    let source: Source = serve(from.clone()).parse().unwrap();
+    assert!(matches!(mirror(&source, &to, &|_, _| {}), Err(MirrorError::NoLedger { .. })));
+    // What a volume's number is stands in its records, which a mirror does not read.
+    fs::rename(&first, from.join("volume/3")).unwrap();
+    let mirrored = mirror(&source, &to, &|_, _| {}).unwrap();
+    assert_eq!((mirrored.volumes.clone(), mirrored.is_whole()), (vec![(3, TreeSize(300))], true), "{mirrored:?}");
+}
