@@ -11,6 +11,8 @@
 //! bench_ledger s3://… puts CONNECTIONS LEN SECONDS     new objects of LEN bytes, one outstanding per connection: what the server does
 //!                                                      at best; with the feature `s3` only
 //! bench_ledger FOLDER recover RECORDS                  opens a ledger whose log holds so many records that are in no tile; `bench` only
+//! bench_ledger FOLDER leave RECORDS                    leaves such a ledger; `bench` only
+//! bench_ledger FOLDER reopen                           opens a ledger that was left, and waits for its tiles
 //! bench_ledger FOLDER make RECORDS                     leaves a ledger of so many records, its streams signed
 //! ```
 //!
@@ -83,6 +85,7 @@ fn main() -> Result<()> {
         }
         #[cfg(feature = "bench")]
         [folder, "recover", records] => recover(Path::new(folder), records),
+        [folder, "reopen"] => reopen(Path::new(folder)).map(drop),
         [url, "http", node, callers, seconds] => http(url, Path::new(node), callers.parse()?, seconds.parse()?),
         [folder, "make", records] => make(Path::new(folder), records.parse()?),
         #[cfg(feature = "bench")]
@@ -731,6 +734,15 @@ fn recover(folder: &Path, records: &str) -> Result<()> {
     if !status.success() {
         return Err(format!("the process that leaves a ledger behind: {status}").into());
     }
+    let size = reopen(folder)?;
+    if size < records.parse()? {
+        return Err(format!("{size} of {records} records came back").into());
+    }
+    Ok(())
+}
+
+/// Opens what a crash left, and once more what that left.
+fn reopen(folder: &Path) -> Result<u64> {
     let started = Instant::now();
     let ledger = Ledger::open(folder, signer()?, clock())?;
     let accepting = started.elapsed();
@@ -738,10 +750,8 @@ fn recover(folder: &Path, records: &str) -> Result<()> {
         return Err("what the log held was not published within 10 minutes".into());
     }
     let took = started.elapsed();
-    if ledger.checkpoint().size.0 < records.parse()? {
-        return Err(format!("{} of {records} records came back", ledger.checkpoint().size).into());
-    }
-    say("records", ledger.checkpoint().size.0 as f64);
+    let size = ledger.checkpoint().size.0;
+    say("records", size as f64);
     say("accepting", accepting.as_secs_f64());
     say("recover", took.as_secs_f64());
     ledger.close();
@@ -749,5 +759,5 @@ fn recover(folder: &Path, records: &str) -> Result<()> {
     let ledger = Ledger::open(folder, signer()?, clock())?;
     say("open", started.elapsed().as_secs_f64());
     ledger.close();
-    Ok(())
+    Ok(size)
 }

@@ -5,6 +5,7 @@
 //! bytes are made again. It holds the right edge of the tree, and changes its own state only when everything is durable.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +14,22 @@ use cairn_schemas::ids::{RecordIndex, TreeSize};
 use cairn_schemas::time::Timestamp;
 use thiserror::Error;
 
+use crate::bytes::Found;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dir::{CHECKPOINT_FILE, numbered_path};
 use crate::durable::NewFile;
 use crate::note::{Note, NoteSigner, VerifierKey};
+use crate::parallel::in_order;
 use crate::store::{Store, StoreError};
-use crate::streams::Written;
+use crate::streams::{Unplaced, Written};
 use crate::tile::{
-    TILE_WIDTH, TileError, TileId, TileKind, decode_entries, decode_hashes, encode_entry, encode_hashes, fold,
+    ENTRY_HEADER_LEN, TILE_HEIGHT, TILE_WIDTH, TileError, TileId, TileKind, decode_entries, decode_hashes,
+    encode_entry, encode_hashes, fold,
 };
 use crate::tree::Frontier;
 
+/// Bundles that one thread reads at a time when a ledger is opened: a MiB, or 64 where all records are as long as they may be.
+const BUNDLES_AT_ONCE: u64 = 4;
 /// Most records that one checkpoint adds; a longer backlog gets checkpoints on its way.
 pub(crate) const PUBLISH_RECORDS_MAX: usize = 16_384;
 /// While a ledger grows, a numbered checkpoint is kept at least this often. One is kept as well for every proof that was handed
@@ -108,39 +114,57 @@ fn damaged(first: &Option<RecordIndex>) -> String {
 /// The right edge: of each tile level the hashes that do not fill a tile, and of the records the bundle that is not full.
 #[derive(Clone, Default)]
 struct Edge {
-    tree: Frontier,
+    /// The tree of the full bundles.
+    full: Frontier,
     levels: Vec<Vec<Digest>>,
     bundle: Vec<u8>,
 }
 
 impl Edge {
     fn size(&self) -> TreeSize {
-        self.tree.size()
+        let leaves = self.levels.first().map_or(0, |leaves| leaves.len() as u64);
+        TreeSize(self.full.size().0 + leaves)
+    }
+
+    fn root(&self) -> Digest {
+        let mut tree = self.full.clone();
+        self.levels.first().into_iter().flatten().for_each(|leaf| tree.push(*leaf));
+        tree.root()
     }
 
     /// Appends a record; tiles that it fills go to `full`.
     fn push(&mut self, record: &[u8], leaf: Digest, full: &mut impl FnMut(TileId, Vec<u8>)) {
-        let index = self.size().0;
-        self.tree.push(leaf);
         encode_entry(&mut self.bundle, record);
-        let mut hash = leaf;
-        for level in 0.. {
-            if self.levels.len() == level {
-                self.levels.push(Vec::with_capacity(TILE_WIDTH as usize));
-            }
-            let hashes = &mut self.levels[level];
-            hashes.push(hash);
-            if hashes.len() < TILE_WIDTH as usize {
-                return;
-            }
-            if level == 0 {
-                full(TileId::full(TileKind::Entries, index / TILE_WIDTH), std::mem::take(&mut self.bundle));
-            }
-            let number = index >> (8 * (level as u32 + 1));
-            full(TileId::full(TileKind::Hashes(level as u8), number), encode_hashes(hashes));
-            hash = fold(hashes);
-            hashes.clear();
+        if let Some(hash) = self.rise(0, leaf, full) {
+            full(TileId::full(TileKind::Entries, self.full.size().0 / TILE_WIDTH), std::mem::take(&mut self.bundle));
+            self.push_bundle(hash, full);
         }
+    }
+
+    /// Appends a full bundle, of which this is the root, to full bundles.
+    fn push_bundle(&mut self, hash: Digest, full: &mut impl FnMut(TileId, Vec<u8>)) {
+        let mut risen = (1, hash);
+        while let Some(hash) = self.rise(risen.0, risen.1, full) {
+            risen = (risen.0 + 1, hash);
+        }
+        self.full.push_subtree(TILE_HEIGHT, hash);
+    }
+
+    /// Appends a hash to a level; if it fills a tile, that goes to `full`, and its root is the next level's.
+    fn rise(&mut self, level: usize, hash: Digest, full: &mut impl FnMut(TileId, Vec<u8>)) -> Option<Digest> {
+        while self.levels.len() <= level {
+            self.levels.push(Vec::with_capacity(TILE_WIDTH as usize));
+        }
+        let hashes = &mut self.levels[level];
+        hashes.push(hash);
+        if hashes.len() < TILE_WIDTH as usize {
+            return None;
+        }
+        let number = self.full.size().0 >> (8 * (level as u32 + 1));
+        full(TileId::full(TileKind::Hashes(level as u8), number), encode_hashes(hashes));
+        let hash = fold(hashes);
+        hashes.clear();
+        Some(hash)
     }
 }
 
@@ -158,31 +182,48 @@ impl Integrator {
         Integrator { store, signer, edge: Edge::default(), kept_at: None }
     }
 
-    /// Takes up the volume that `checkpoint` covers. Every record is read, handed to `each`, and hashed. Nothing is to be built upon
-    /// before [`Recovered::check`]: which key had to sign is in the records.
+    /// Takes up the volume that `checkpoint` covers. Every record is read and hashed, on all cores, and handed to `each` in order. Nothing
+    /// is to be built upon before [`Recovered::check`]: which key had to sign is in the records.
     ///
     /// # Errors
     /// [`EdgeError`].
     pub(crate) fn recover<E: From<EdgeError>>(
         store: Arc<dyn Store>,
         checkpoint: &[u8],
-        mut each: impl FnMut(RecordIndex, &[u8], Digest) -> Result<(), E>,
+        mut each: impl FnMut(Unplaced) -> Result<(), E>,
     ) -> Result<Recovered<E>, EdgeError> {
         let (Checkpoint { origin, size, root }, note) = Checkpoint::parse(checkpoint)?;
         let mut edge = Edge::default();
         let mut refused = None;
-        for number in 0..size.0.div_ceil(TILE_WIDTH) {
-            let tile = TileId::in_tree(TileKind::Entries, number, size).expect("invariant: the tree has this bundle");
-            let (held, bytes) = read_tile(&*store, tile)?;
-            let records = decode_entries(held, &bytes)?;
-            for record in records.into_iter().take(usize::from(tile.width())) {
-                let leaf = Digest::leaf(record);
-                if refused.is_none() {
-                    refused = each(RecordIndex(edge.size().0), record, leaf).err();
+        let mut unread = 0..size.0.div_ceil(TILE_WIDTH);
+        let next_part = || -> Result<_, EdgeError> {
+            let part = unread.start..unread.end.min(unread.start + BUNDLES_AT_ONCE);
+            unread.start = part.end;
+            Ok((!part.is_empty()).then_some(part))
+        };
+        let read = |part: Range<u64>| {
+            let bundle = |number| -> Result<_, EdgeError> {
+                let records = read_bundle(&*store, number, size)?;
+                let leaves: Vec<Digest> = records.iter().map(|record| record.leaf).collect();
+                let root = (leaves.len() as u64 == TILE_WIDTH).then(|| fold(&leaves));
+                Ok((records, root))
+            };
+            part.map(bundle).collect::<Result<Vec<_>, EdgeError>>()
+        };
+        in_order(next_part, &read, |bundles| {
+            for (records, root) in bundles? {
+                match root {
+                    Some(root) => edge.push_bundle(root, &mut |_, _| {}),
+                    None => records.iter().for_each(|record| edge.push(&record.bytes, record.leaf, &mut |_, _| {})),
                 }
-                edge.push(record, leaf, &mut |_, _| {});
+                for record in records {
+                    if refused.is_none() {
+                        refused = each(record).err();
+                    }
+                }
             }
-        }
+            Ok(())
+        })?;
         let published = PublishedCheckpoint { bytes: checkpoint.to_vec(), size, root };
         Ok(Recovered { store, edge, origin, note, published, refused })
     }
@@ -258,7 +299,7 @@ impl Integrator {
         // 4. The checkpoint, signed over records and tiles that are durable. A crash before this leaves the old checkpoint, with all its
         //    tiles; a crash after it leaves the new one. The numbered one comes after it is durable: alone it would look to a verifier as
         //    if `checkpoint` had been rolled back. A crash between the two leaves one fewer kept.
-        let checkpoint = Checkpoint { origin: self.signer.verifier().name().to_owned(), size, root: edge.tree.root() };
+        let checkpoint = Checkpoint { origin: self.signer.verifier().name().to_owned(), size, root: edge.root() };
         let bytes = checkpoint.sign(&self.signer)?;
         let keep = keep || self.kept_at.is_none_or(|kept| now < kept || now.since(kept) >= KEEP_INTERVAL);
         let newest = NewFile { path: CHECKPOINT_FILE.to_owned(), bytes: bytes.clone() };
@@ -318,9 +359,10 @@ impl<E: From<EdgeError>> Recovered<E> {
     /// [`EdgeError::Root`], or what was said about a record.
     pub(crate) fn whole(mut self) -> Result<Recovered<E>, E> {
         let Recovered { store, edge, published, .. } = &self;
-        if edge.tree.root() != published.root {
+        let root = edge.root();
+        if root != published.root {
             let first = first_damaged(&**store, published.size);
-            let (size, expected, actual) = (published.size, published.root, edge.tree.root());
+            let (size, expected, actual) = (published.size, published.root, root);
             return Err(EdgeError::Root { size, expected, actual, first }.into());
         }
         match self.refused.take() {
@@ -328,6 +370,21 @@ impl<E: From<EdgeError>> Recovered<E> {
             None => Ok(self),
         }
     }
+}
+
+/// The records of a bundle in the tree of `size` records, hashed.
+fn read_bundle(store: &dyn Store, number: u64, size: TreeSize) -> Result<Vec<Unplaced>, EdgeError> {
+    let tile = TileId::in_tree(TileKind::Entries, number, size).expect("invariant: the tree has this bundle");
+    let (held, bytes) = read_tile(store, tile)?;
+    let lens: Vec<usize> = decode_entries(held, &bytes)?.iter().map(|record| record.len()).collect();
+    let bytes = Arc::new(bytes);
+    let mut end = 0;
+    let found = lens.into_iter().take(usize::from(tile.width())).map(|len| {
+        let start = end + ENTRY_HEADER_LEN;
+        end = start + len;
+        Found::new(bytes.clone(), start..end)
+    });
+    Ok(Unplaced::read(found.collect()))
 }
 
 /// The first record that does not have the hash that stands in its level-0 tile.
@@ -363,3 +420,6 @@ pub(crate) fn read_hashes(store: &dyn Store, tile: TileId) -> Result<Vec<Digest>
     hashes.truncate(usize::from(tile.width()));
     Ok(hashes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@
 
 pub mod beside;
 pub mod blob;
+#[cfg(feature = "write")]
+mod bytes;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod dir;
@@ -38,6 +40,8 @@ pub mod location;
 pub mod mirror;
 pub mod mldsa;
 pub mod note;
+#[cfg(feature = "write")]
+mod parallel;
 pub mod pinned;
 pub mod policy;
 #[cfg(feature = "write")]

@@ -105,10 +105,18 @@ pub(crate) trait ReleaseFiles {
     fn below(&self, folder: &str) -> io::Result<Vec<String>>;
 }
 
+/// Records of a log that are still to be read, on any thread. The log ends before the first part that fails.
+pub(crate) type UnreadPart = Box<dyn FnOnce() -> Result<Vec<Found>, WalError> + Send>;
+
 /// A log that is read after a crash.
 pub(crate) trait Replaying {
     /// The next records, in order and not too many to hold; `None` at the log's end.
     fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError>;
+
+    /// [`Replaying::next_part`] for whoever reads several at the same time.
+    fn next_unread(&mut self) -> Result<Option<UnreadPart>, WalError> {
+        Ok(self.next_part()?.map(|records| -> UnreadPart { Box::new(|| Ok(records)) }))
+    }
 
     /// After the end: goes on with the log behind what it holds, and what it holds stays until it is covered. When this returns, all
     /// that was read survives any crash. `None`: this store publishes first, and then begins its log anew.
@@ -296,7 +304,12 @@ struct SegmentReplay<'a> {
 
 impl Replaying for SegmentReplay<'_> {
     fn next_part(&mut self) -> Result<Option<Vec<Found>>, WalError> {
-        self.replay.segment(&*self.store.disk)
+        self.replay.segment()?.map(|unread| unread.read(&*self.store.disk)).transpose()
+    }
+
+    fn next_unread(&mut self) -> Result<Option<UnreadPart>, WalError> {
+        let disk = self.store.disk.clone();
+        Ok(self.replay.segment()?.map(|unread| -> UnreadPart { Box::new(move || unread.read(&*disk)) }))
     }
 
     fn go_on(self: Box<Self>) -> Result<Option<Box<dyn Log>>, WalError> {

@@ -26,14 +26,19 @@ use ed25519_dalek::VerifyingKey;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::bytes::Bytes;
 use crate::checkpoint::Checkpoint;
 use crate::head;
 use crate::producer::Chain;
 use crate::volume::Place;
 
+mod attributes;
 mod volumes;
 
+pub(crate) use attributes::{Attributes, Unplaced};
 pub(crate) use volumes::Ended;
+
+use attributes::Ids;
 
 /// The highest sequence of a stream.
 pub const SEQUENCE_MAX: u64 = cairn_schemas::ids::INTEGER_MAX;
@@ -175,59 +180,6 @@ struct Envelope<'a> {
     foreignid: Option<Cow<'a, str>>,
 }
 
-/// What replaying looks at in every record, read without its stream: costly, and done on any thread.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Attributes {
-    id: StreamId,
-    sequence: Sequence,
-    /// A type of a later version has no meaning to these rules, and its record takes its place like any other.
-    kind: Option<RecordType>,
-    foreignid: Option<String>,
-}
-
-impl Attributes {
-    /// Or what is wrong with the record.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Attributes, String> {
-        match Attributes::read_end(bytes) {
-            Some(attributes) => Ok(attributes),
-            None => Attributes::read_all(bytes),
-        }
-    }
-
-    /// A canonical record's attributes stand behind its data in one order, and no string holds a quote that is not escaped: they
-    /// are found from the end, without a look at the data, which is most of the record. `None`: another spelling, or a `foreignid`.
-    fn read_end(bytes: &[u8]) -> Option<Attributes> {
-        let text = std::str::from_utf8(bytes).ok()?.strip_suffix("\"}")?;
-        let (text, kind) = text.rsplit_once(r#"","type":""#)?;
-        let (text, _) = text.rsplit_once(r#"","time":""#)?;
-        let (text, subject) = text.rsplit_once(r#"","specversion":"1.0"#)?;
-        let (text, id) = text.rsplit_once(r#"","source":"/streams/"#)?;
-        let (text, sequence) = text.rsplit_once(r#"","sequence":""#)?;
-        let (text, _) = text.rsplit_once(r#","id":""#)?;
-        let is_plain = text.starts_with(r#"{"data":{"#) && text.ends_with('}');
-        if !is_plain || !(subject.is_empty() || subject.starts_with(r#"","subject":""#)) {
-            return None;
-        }
-        Some(Attributes {
-            id: id.parse().ok()?,
-            sequence: sequence.parse().ok()?,
-            kind: kind.parse().ok(),
-            foreignid: None,
-        })
-    }
-
-    fn read_all(bytes: &[u8]) -> Result<Attributes, String> {
-        let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let id = envelope.source.strip_prefix("/streams/").and_then(|id| id.parse().ok());
-        Ok(Attributes {
-            id: id.ok_or("its source is no stream")?,
-            sequence: envelope.sequence,
-            kind: envelope.kind.parse().ok(),
-            foreignid: envelope.foreignid.map(Cow::into_owned),
-        })
-    }
-}
-
 impl Incoming {
     /// Reads a record that came for `stream`. Costly: runs on the caller's thread, outside every lock.
     pub(crate) fn read(stream: &StreamId, bytes: &[u8]) -> Incoming {
@@ -302,9 +254,9 @@ struct Stream {
     /// The last records, oldest first; never empty but in a stream that was carried over. Those of an earlier volume are of the one
     /// directly before.
     recent: VecDeque<Recent>,
-    foreignids: HashMap<[u8; 16], RecordIndex>,
+    foreignids: HashMap<ShortId, RecordIndex>,
     /// Those of the volume before.
-    foreignids_before: HashMap<[u8; 16], RecordIndex>,
+    foreignids_before: HashMap<ShortId, RecordIndex>,
     forks_noted: HashSet<(Sequence, Digest)>,
 }
 
@@ -328,7 +280,10 @@ impl Stream {
         Place { volume: volume - u64::from(earlier), index: recent.index }
     }
 
-    fn push(&mut self, recent: Recent) {
+    fn apply(&mut self, recent: Recent, foreignid: Option<ShortId>) {
+        if let Some(foreignid) = foreignid {
+            self.foreignids.insert(foreignid, recent.index);
+        }
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -367,7 +322,7 @@ pub(crate) struct Streams {
 }
 
 /// A record that is to be written: at the index that follows the last.
-pub(crate) type Written = (Arc<[u8]>, Digest);
+pub(crate) type Written = (Bytes, Digest);
 
 impl Streams {
     /// The state of a new ledger, and its record 0.
@@ -469,7 +424,7 @@ impl Streams {
     ) -> Result<Outcome, Refusal> {
         #[cfg(feature = "bench")]
         if incoming.raw {
-            return Ok(Outcome::Taken(self.write(incoming.bytes.clone(), incoming.leaf, out)));
+            return Ok(Outcome::Taken(self.write(incoming.bytes.clone().into(), incoming.leaf, out)));
         }
         let Some(stream) = self.streams.get(id) else { return self.open(id, incoming, out) };
         let volume = self.volume();
@@ -517,9 +472,13 @@ impl Streams {
         };
         Ok(match wrong {
             None => {
-                let index = self.write(incoming.bytes.clone(), incoming.leaf, out);
+                let index = self.write(incoming.bytes.clone().into(), incoming.leaf, out);
                 let content = incoming.content.as_ref().expect("invariant: nothing is wrong with it");
-                self.apply(id, Recent { sequence, index, leaf: incoming.leaf }, content.foreignid.as_deref());
+                self.apply(
+                    id,
+                    Recent { sequence, index, leaf: incoming.leaf },
+                    content.foreignid.as_deref().map(short),
+                );
                 if let Special::Joined(joined) = &content.special {
                     self.join(joined).expect("invariant: checked before it was taken");
                 }
@@ -562,8 +521,13 @@ impl Streams {
         {
             return Err(refuse(format!("its predecessor {} is not an earlier stream of {node}", before.stream)));
         }
-        let index = self.write(incoming.bytes.clone(), incoming.leaf, out);
-        self.begin(id, producer, Recent { sequence, index, leaf: incoming.leaf }, content.foreignid.as_deref());
+        let index = self.write(incoming.bytes.clone().into(), incoming.leaf, out);
+        self.begin(
+            id,
+            producer,
+            Recent { sequence, index, leaf: incoming.leaf },
+            content.foreignid.as_deref().map(short),
+        );
         Ok(Outcome::Taken(index))
     }
 
@@ -624,14 +588,14 @@ impl Streams {
         self.write(sealed.bytes.into(), sealed.leaf, out)
     }
 
-    fn write(&mut self, bytes: Arc<[u8]>, leaf: Digest, out: &mut Vec<Written>) -> RecordIndex {
+    fn write(&mut self, bytes: Bytes, leaf: Digest, out: &mut Vec<Written>) -> RecordIndex {
         let index = self.next;
         self.next = RecordIndex(index.0 + 1);
         out.push((bytes, leaf));
         index
     }
 
-    fn begin(&mut self, id: &StreamId, producer: Producer, first: Recent, foreignid: Option<&str>) {
+    fn begin(&mut self, id: &StreamId, producer: Producer, first: Recent, foreignid: Option<ShortId>) {
         let stream = Stream {
             producer,
             opened: first.index,
@@ -645,12 +609,8 @@ impl Streams {
         self.apply(id, first, foreignid);
     }
 
-    fn apply(&mut self, id: &StreamId, recent: Recent, foreignid: Option<&str>) {
-        let stream = self.streams.get_mut(id).expect("invariant: the caller found it");
-        if let Some(foreignid) = foreignid {
-            stream.foreignids.insert(short(foreignid), recent.index);
-        }
-        stream.push(recent);
+    fn apply(&mut self, id: &StreamId, recent: Recent, foreignid: Option<ShortId>) {
+        self.streams.get_mut(id).expect("invariant: the caller found it").apply(recent, foreignid);
     }
 
     fn join(&mut self, joined: &NodeJoined) -> Result<(), String> {
@@ -680,7 +640,7 @@ impl Streams {
 
     /// Takes up the next record of a ledger whose records were accepted before.
     pub(crate) fn replay(&mut self, bytes: &[u8], leaf: Digest) -> Result<(), ReplayError> {
-        self.replay_read(bytes, leaf, Attributes::read(bytes))
+        self.replay_read(bytes, leaf, Attributes::read(bytes, &mut Ids::default()))
     }
 
     /// [`Streams::replay`] of a record whose attributes were read before, perhaps on another thread.
@@ -700,7 +660,7 @@ impl Streams {
             if sequence != self.own.next() {
                 return Err(refuse(format!("it has sequence {} of the stream `ledger`", sequence)));
             }
-            self.own = Chain::resume(id, sequence.next(), leaf, 0, Timestamp::default());
+            self.own = Chain::resume(StreamId::ledger(), sequence.next(), leaf, 0, Timestamp::default());
             match kind {
                 Some(RecordType::StreamRejected) => {
                     let rejected: StreamRejected = parse()?.data_as().map_err(wrong)?;
@@ -725,11 +685,11 @@ impl Streams {
                 ) => self.replay_own(kind, &parse()?, index).map_err(refuse)?,
                 _ => {}
             }
-        } else if let Some(stream) = self.streams.get(&id) {
+        } else if let Some(stream) = self.streams.get_mut(&*id) {
             if sequence <= stream.last().0 {
                 return Err(refuse(format!("stream {id} is past sequence {}", sequence)));
             }
-            self.apply(&id, recent, foreignid.as_deref());
+            stream.apply(recent, foreignid);
             if kind == Some(RecordType::NodeJoined) && id.node().as_ref() == Some(&self.control) {
                 let joined: NodeJoined = parse()?.data_as().map_err(wrong)?;
                 self.join(&joined).map_err(refuse)?;
@@ -739,7 +699,7 @@ impl Streams {
             let producer = producer
                 .filter(|_| kind == Some(RecordType::StreamOpened))
                 .ok_or_else(|| refuse(format!("stream {id} is not open")))?;
-            self.begin(&id, producer, recent, foreignid.as_deref());
+            self.begin(&id, producer, recent, foreignid);
         }
         self.next = RecordIndex(index.0 + 1);
         Ok(())
@@ -758,8 +718,11 @@ pub(crate) fn place(bytes: &[u8], leaf: Digest) -> Option<(StreamId, Sequence, D
     Some((rejected.stream, rejected.sequence, rejected.digest))
 }
 
+/// What stands for a `foreignid`.
+type ShortId = [u8; 16];
+
 /// 128 bits of a hash stand for the text: nobody finds two texts with the same.
-fn short(foreignid: &str) -> [u8; 16] {
+fn short(foreignid: &str) -> ShortId {
     *Digest::sha256(foreignid.as_bytes()).as_bytes().first_chunk().expect("invariant: a digest has 32 bytes")
 }
 

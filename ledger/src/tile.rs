@@ -25,6 +25,9 @@ pub const HASH_LEN: usize = 32;
 /// The longest record that a bundle can hold: its length is a big-endian `u16`.
 pub const ENTRY_LEN_MAX: usize = 65_535;
 
+/// Bytes of that length.
+pub(crate) const ENTRY_HEADER_LEN: usize = 2;
+
 /// What a tile holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TileKind {
@@ -244,7 +247,7 @@ pub fn decode_entries(tile: TileId, bytes: &[u8]) -> Result<Vec<&[u8]>, TileErro
     for position in 0..u64::from(tile.width) {
         let index = RecordIndex(tile.index * TILE_WIDTH + position);
         let cut = || TileError::Truncated { tile, index, offset: bytes.len() };
-        let (len, after) = rest.split_first_chunk::<2>().ok_or_else(cut)?;
+        let (len, after) = rest.split_first_chunk::<ENTRY_HEADER_LEN>().ok_or_else(cut)?;
         let (record, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len))).ok_or_else(cut)?;
         records.push(record);
         rest = after;

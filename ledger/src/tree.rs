@@ -104,13 +104,20 @@ impl Frontier {
 
     /// Appends a leaf hash.
     pub fn push(&mut self, leaf: Digest) {
-        let mut hash = leaf;
-        for _ in 0..self.size.trailing_ones() {
+        self.push_subtree(0, leaf);
+    }
+
+    /// Appends 2^`level` leaves of which this is the root. The size must be a multiple of that.
+    pub(crate) fn push_subtree(&mut self, level: u8, root: Digest) {
+        let subtrees = self.size >> level;
+        assert!(subtrees << level == self.size, "invariant: subtrees are aligned");
+        let mut hash = root;
+        for _ in 0..subtrees.trailing_ones() {
             let left = self.hashes.pop().expect("invariant: one hash per set bit of the size");
             hash = Digest::node(&left, &hash);
         }
         self.hashes.push(hash);
-        self.size += 1;
+        self.size += 1 << level;
     }
 
     /// How many leaves.

@@ -208,10 +208,11 @@ fn wal(vector: &Vector) {
     let first = vector.number("first");
     disk.create(&format!("wal/{first:020}.wal")).unwrap().write_at(0, &vector.hex()).unwrap();
     let origin = Digest::sha256(vector.get("origin").as_bytes());
-    let result = Replay::new(&disk, origin, RecordIndex(first)).and_then(|mut replay| replay.segment(&disk));
+    let result = Replay::new(&disk, origin, RecordIndex(first))
+        .and_then(|mut replay| replay.segment())
+        .and_then(|segment| segment.unwrap().read(&disk));
     let word = match &result {
         Ok(records) => {
-            let records = records.as_ref().unwrap();
             assert_eq!(records.len() as u64, vector.number("records"), "{}", vector.file.display());
             // Torn or whole is one to a reader; the vector says which it was made as.
             if vector.get("expect") == "torn" { "torn" } else { "whole" }

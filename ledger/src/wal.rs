@@ -14,13 +14,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::RecordIndex;
 use thiserror::Error;
 
+pub(crate) use crate::bytes::Found;
 use crate::disk::{Disk, DiskFile};
 use crate::durable::{Folders, TEMPORARY_PREFIX};
 use crate::tile::ENTRY_LEN_MAX;
@@ -81,6 +82,11 @@ pub enum WalError {
         /// The first one that is there.
         found: RecordIndex,
     },
+}
+
+/// Every change under a lock is complete before it can panic.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fail<'a>(action: &'static str, path: &'a str) -> impl FnOnce(io::Error) -> WalError + 'a {
@@ -227,7 +233,7 @@ impl Segment {
 
 impl Shelf {
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.held)
     }
 
     /// Makes a segment ready where one will be needed soon, and removes those of the process before that are covered.
@@ -401,38 +407,33 @@ fn decode_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     (frame_crc(frame) == number(4)).then(|| Frame { index, position, count, record: &frame[FRAME_HEADER_LEN..] })
 }
 
-/// A record of a log, in the bytes that it was read with.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    segment: Arc<Vec<u8>>,
-    at: Range<usize>,
-}
-
-impl Found {
-    pub(crate) fn new(segment: Arc<Vec<u8>>, at: Range<usize>) -> Found {
-        Found { segment, at }
-    }
-}
-
-impl Deref for Found {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.segment[self.at.clone()]
-    }
-}
-
-/// What a ledger's log holds after the tiles: read one segment at a time. Reading changes nothing.
+/// What a ledger's log holds after the tiles. Its segments are handed out in their order, and read by whoever and whenever: their names say
+/// which records each must hold. Reading changes nothing.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    /// Those that are not read yet, with their first indexes.
+    /// Those that were not handed out yet, with their first indexes.
     segments: VecDeque<(u64, String)>,
     /// Those before them.
     passed: Vec<(u64, String)>,
     origin: Digest,
     next: u64,
-    /// The log's last group and its first index, once that was read.
-    last_group: Option<(u64, Vec<Found>)>,
+    last_group: LastGroup,
+}
+
+/// The log's last group and its first index, once that was read.
+type LastGroup = Arc<Mutex<Option<(u64, Vec<Found>)>>>;
+
+/// A segment that is to be read, on any thread.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    path: String,
+    origin: Digest,
+    first: u64,
+    /// The first index of the segment behind it.
+    following: Option<u64>,
+    /// Records before this one are not wanted.
+    next: u64,
+    last_group: LastGroup,
 }
 
 impl Replay {
@@ -448,62 +449,19 @@ impl Replay {
         segments.sort_unstable();
         let covered = segments.iter().filter(|(first, _)| *first <= next.0).count().saturating_sub(1);
         let unread = segments.split_off(covered).into();
-        Ok(Replay { segments: unread, passed: segments, origin, next: next.0, last_group: None })
+        Ok(Replay { segments: unread, passed: segments, origin, next: next.0, last_group: LastGroup::default() })
     }
 
-    /// The next segment's records from `next` on, in order; `None` at the end of the log.
-    pub(crate) fn segment(&mut self, disk: &dyn Disk) -> Result<Option<Vec<Found>>, WalError> {
+    /// The next segment; `None` at the end of the log. The log holds what its segments do up to the first one that cannot be read.
+    pub(crate) fn segment(&mut self) -> Result<Option<Unread>, WalError> {
         let Some((first, path)) = self.segments.pop_front() else { return Ok(None) };
-        self.passed.push((first, path.clone()));
-        if first > self.next {
+        if self.passed.is_empty() && first > self.next {
             return Err(WalError::Missing { expected: RecordIndex(self.next), found: RecordIndex(first) });
         }
+        self.passed.push((first, path.clone()));
         let following = self.segments.front().map(|(following, _)| *following);
-        let bytes = Arc::new(disk.read(&path).map_err(fail("read", &path))?);
-        check_header(&path, &bytes, &self.origin, first)?;
-        let found = |offset: usize, record: &[u8]| {
-            let at = offset + FRAME_HEADER_LEN;
-            Found::new(bytes.clone(), at..at + record.len())
-        };
-        let mut records = Vec::new();
-        let (mut offset, mut expected) = (HEADER_LEN, first);
-        let mut last_group = None;
-        while following != Some(expected)
-            && let Some((group, end)) = read_group(&bytes, offset, expected)
-        {
-            last_group = Some((expected, offset));
-            for record in group {
-                if expected >= self.next {
-                    records.push(found(offset, record));
-                }
-                expected += 1;
-                offset += FRAME_HEADER_LEN + record.len();
-            }
-            assert_eq!(offset, end, "invariant: a group is its frames");
-        }
-        // A segment has its name only when its first group is durable: without that it was never torn. And where another segment follows,
-        // it begins where this one ends. Whatever stands behind that place here was cut off when the log went on there.
-        let whole = match following {
-            _ if last_group.is_none() => false,
-            Some(following) => following == expected,
-            None => !has_later_group(&bytes[offset.min(bytes.len())..], expected),
-        };
-        if !whole {
-            return Err(WalError::Damaged { path, offset: offset as u64, index: RecordIndex(expected) });
-        }
-        self.next = self.next.max(expected);
-        if following.is_none()
-            && let Some((first, mut offset)) = last_group
-            && let Some((group, _)) = read_group(&bytes, offset, first)
-        {
-            let found = group.into_iter().map(|record| {
-                let found = found(offset, record);
-                offset += FRAME_HEADER_LEN + record.len();
-                found
-            });
-            self.last_group = Some((first, found.collect()));
-        }
-        Ok(Some(records))
+        let last_group = self.last_group.clone();
+        Ok(Some(Unread { path, origin: self.origin, first, following, next: self.next, last_group }))
     }
 
     /// Goes on with the log that was read to its end: in a new segment, with a copy of the last group at its beginning. The segments that
@@ -520,7 +478,11 @@ impl Replay {
     /// group is the first of its segment, the copy takes that one's name and place.
     pub(crate) fn go_on(self, disk: Arc<dyn Disk>, segment_len: u64) -> Result<Wal, WalError> {
         let Replay { segments, passed, origin, next, last_group } = self;
-        assert!(segments.is_empty(), "invariant: the log was read to its end");
+        let last_group = held(&last_group).take();
+        assert!(
+            segments.is_empty() && passed.is_empty() == last_group.is_none(),
+            "invariant: the log was read to its end"
+        );
         for name in list(&*disk)?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
             let path = format!("{WAL_FOLDER}/{name}");
             disk.remove(&path).map_err(fail("remove", &path))?;
@@ -534,6 +496,60 @@ impl Replay {
             wal.append(RecordIndex(first), group.iter().map(Deref::deref))?;
         }
         Ok(wal)
+    }
+}
+
+impl Unread {
+    /// Its records from the first wanted one on, in order.
+    ///
+    /// # Errors
+    /// [`WalError`]: it does not hold what its name and the next one's say. What stands in it was acknowledged, and is damaged.
+    pub(crate) fn read(self, disk: &dyn Disk) -> Result<Vec<Found>, WalError> {
+        let Unread { path, origin, first, following, next, last_group } = self;
+        let bytes = Arc::new(disk.read(&path).map_err(fail("read", &path))?);
+        check_header(&path, &bytes, &origin, first)?;
+        let found = |offset: usize, record: &[u8]| {
+            let at = offset + FRAME_HEADER_LEN;
+            Found::new(bytes.clone(), at..at + record.len())
+        };
+        let mut records = Vec::new();
+        let (mut offset, mut expected) = (HEADER_LEN, first);
+        let mut last = None;
+        while following != Some(expected)
+            && let Some((group, end)) = read_group(&bytes, offset, expected)
+        {
+            last = Some((expected, offset));
+            for record in group {
+                if expected >= next {
+                    records.push(found(offset, record));
+                }
+                expected += 1;
+                offset += FRAME_HEADER_LEN + record.len();
+            }
+            assert_eq!(offset, end, "invariant: a group is its frames");
+        }
+        // A segment has its name only when its first group is durable: without that it was never torn. And where another segment follows,
+        // it begins where this one ends. Whatever stands behind that place here was cut off when the log went on there.
+        let whole = match following {
+            _ if last.is_none() => false,
+            Some(following) => following == expected,
+            None => !has_later_group(&bytes[offset.min(bytes.len())..], expected),
+        };
+        if !whole {
+            return Err(WalError::Damaged { path, offset: offset as u64, index: RecordIndex(expected) });
+        }
+        if following.is_none()
+            && let Some((first, mut offset)) = last
+            && let Some((group, _)) = read_group(&bytes, offset, first)
+        {
+            let found = group.into_iter().map(|record| {
+                let found = found(offset, record);
+                offset += FRAME_HEADER_LEN + record.len();
+                found
+            });
+            *held(&last_group) = Some((first, found.collect()));
+        }
+        Ok(records)
     }
 }
 

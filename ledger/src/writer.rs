@@ -39,7 +39,6 @@ mod change;
 mod commit;
 mod cosigned;
 mod open;
-mod parallel;
 mod release_files;
 mod restore;
 mod state;
@@ -79,6 +78,8 @@ pub const LAG_BYTES_MAX: usize = 128 << 20;
 pub const BACKLOG_BYTES_MAX: usize = 2 << 30;
 /// Published records that stay in memory for subscribers, in bytes.
 pub const TAIL_BYTES_MAX: usize = 16 << 20;
+/// Most records that a walk over the ledger takes from memory at once.
+const WALK_STEP: usize = 4_096;
 /// Under load a checkpoint is published this often, unless somebody waits for one.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 /// While the disk is full, publishing is tried this often.
@@ -680,9 +681,9 @@ impl Shared {
                 }
             }
         };
-        look(self.volume, &|next| self.read_some(next, usize::MAX).ok());
+        look(self.volume, &|next| self.read_some(next, WALK_STEP).ok());
         for old in older.iter().rev().filter(|old| old.volume >= from.volume) {
-            look(old.volume, &|next| old.read_some(next, usize::MAX).ok());
+            look(old.volume, &|next| old.read_some(next, WALK_STEP).ok());
         }
         history
     }
@@ -730,13 +731,13 @@ impl Shared {
 
     /// Some durable records from `from` on: from memory, or the rest of one bundle.
     fn read_some(&self, from: u64, max: usize) -> Result<Vec<Arc<[u8]>>, ReadError> {
-        let size = {
+        let (held, size) = {
             let state = lock(&self.state);
-            if let Some(records) = state.tail_from(from, max) {
-                return Ok(records);
-            }
-            state.published.size
+            (state.tail_from(from, max), state.published.size)
         };
+        if let Some(held) = held {
+            return Ok(held.records().take(max).map(|(record, _)| record.to_own()).collect());
+        }
         let tile = TileId::in_tree(TileKind::Entries, from / TILE_WIDTH, size)
             .expect("invariant: what is not in memory is published");
         let (held, bytes) = read_tile(&*self.store, tile)?;

@@ -1,4 +1,5 @@
-use cairn_schemas::data::{CheckpointSeen, Predecessor};
+use cairn_schemas::data::{CheckpointSeen, ContainmentFinished, Predecessor};
+use cairn_schemas::ids::{ReleaseRef, Serial};
 use cairn_schemas::types::NodeKind;
 
 use super::*;
@@ -428,32 +429,59 @@ fn attributes_are_the_same_from_the_end_and_from_the_whole() {
     let mut sensor = Producer::named("sensor-1", 11, 1);
     let mut tricky = capabilities(1);
     tricky.data["can"] = serde_json::json!([r#"","type":"cairn.x.v1"}"#, r#"","source":"/streams/ledger"#, "é\u{1}\\"]);
+    let read_end = |record: &[u8]| Attributes::read_end(record, &mut Ids::default());
+    let read_all = |record: &[u8]| Attributes::read_all(record, &mut Ids::default());
+    let finished = ContainmentFinished {
+        request: Sequence(1),
+        outcome: cairn_schemas::data::Outcome::Killed,
+        error: None,
+        acted_us: 7,
+    };
+    let release = ReleaseRef { serial: Serial(7), digest: Digest::sha256(b"content") };
     let plain = [
         sensor.opening(None),
         sensor.record(7),
         sensor.head(),
         sensor.seal(tricky.clone()),
-        sensor.seal(tricky.clone().subject(r#"","specversion":"1.0"#)),
-        sensor.seal(capabilities(2).subject("somebody \\")),
+        sensor.seal(tricky.clone().subject("somebody, é")),
+        sensor.seal(capabilities(2).subject("somebody \\").foreignid("é,1")),
+        sensor.seal(Draft::new(&finished).release(release)),
         Producer::control().opening(None),
     ];
     for record in &plain {
-        let found = Attributes::read_end(record);
+        let found = read_end(record);
         assert!(found.is_some(), "{}", String::from_utf8_lossy(record));
-        assert_eq!(found, Attributes::read_all(record).ok());
+        assert_eq!(found, read_all(record).ok());
     }
-    let foreign = sensor.seal(tricky.foreignid("1"));
-    assert_eq!(Attributes::read_end(&foreign), None, "that is the other way's");
-    assert_eq!(Attributes::read(&foreign).unwrap().foreignid.as_deref(), Some("1"));
+    assert_eq!(read_end(&plain[5]).unwrap().foreignid, Some(short("é,1")));
+    // Escapes are the other way's.
+    for (draft, foreignid) in [
+        (tricky.clone().foreignid(r#"},"foreignid":"1"#), Some(r#"},"foreignid":"1"#)),
+        (tricky.clone().foreignid("\\1"), Some("\\1")),
+        (tricky.clone().subject(r#"","specversion":"1.0"#), None),
+    ] {
+        let record = sensor.seal(draft);
+        assert_eq!(read_end(&record), None);
+        let found = Attributes::read(&record, &mut Ids::default());
+        assert_eq!(found, read_all(&record));
+        assert_eq!(found.unwrap().foreignid, foreignid.map(short));
+    }
     // Whatever is cut off or changed is never something else than before.
-    let record = &plain[4];
-    for at in 0..record.len() {
-        assert_eq!(Attributes::read_end(&record[..at]), None);
-        let mut changed = record.clone();
-        changed[at] = b' ';
-        if let (Some(found), Ok(whole)) = (Attributes::read_end(&changed), Attributes::read_all(&changed)) {
-            assert_eq!(found, whole, "byte {at}");
+    for record in &plain[4..7] {
+        for at in 0..record.len() {
+            assert_eq!(read_end(&record[..at]), None);
+            let mut changed = record.clone();
+            changed[at] = b' ';
+            if let (Some(found), Ok(whole)) = (read_end(&changed), read_all(&changed)) {
+                assert_eq!(found, whole, "byte {at}");
+            }
         }
     }
-    assert!(Attributes::read(b"garbage").is_err());
+    // Ids are read once, whichever stream comes next.
+    let (mut ids, mut other) = (Ids::default(), Producer::control());
+    let mixed = [plain[0].clone(), other.opening(None), plain[1].clone(), other.record(1)];
+    for record in &mixed {
+        assert_eq!(Attributes::read(record, &mut ids), read_all(record));
+    }
+    assert!(Attributes::read(b"garbage", &mut ids).is_err());
 }

@@ -111,6 +111,29 @@ fn the_rfc_6962_reference_roots() {
 }
 
 #[test]
+fn subtrees_are_appended_as_their_leaves_are() {
+    let all = leaves(70);
+    for level in 0..5 {
+        let mut tree = Frontier::new();
+        for part in all.0.chunks_exact(1 << level) {
+            tree.push_subtree(level, mth(part));
+            let size = tree.size().0 as usize;
+            assert_eq!(tree, frontier(&all.0[..size]), "{size} by {level}");
+        }
+        // And leaves behind them.
+        let size = tree.size().0 as usize;
+        all.0[size..].iter().for_each(|leaf| tree.push(*leaf));
+        assert_eq!(tree.root(), mth(&all.0));
+    }
+}
+
+#[test]
+#[should_panic(expected = "invariant")]
+fn a_subtree_at_another_place_is_a_bug() {
+    frontier(&leaves(3).0).push_subtree(1, Digest::ZERO);
+}
+
+#[test]
 fn every_proof_of_every_small_tree() {
     let all = leaves(70);
     for size in 1..=70_usize {

@@ -26,8 +26,8 @@ fn append(wal: &mut Wal, range: std::ops::Range<u64>, covered: u64) -> Result<()
 fn replay(disk: &FaultyDisk, next: u64) -> Result<Vec<Vec<u8>>, WalError> {
     let mut replay = Replay::new(disk, origin(), RecordIndex(next))?;
     let mut records = Vec::new();
-    while let Some(segment) = replay.segment(disk)? {
-        records.extend(segment.iter().map(|record| record.to_vec()));
+    while let Some(segment) = replay.segment()? {
+        records.extend(segment.read(disk)?.iter().map(|record| record.to_vec()));
     }
     Ok(records)
 }
@@ -70,7 +70,8 @@ fn a_torn_group_is_cut_off_whole() {
 fn gone_on(disk: &FaultyDisk, next: u64) -> (Vec<Vec<u8>>, Result<Wal, WalError>) {
     let mut replay = Replay::new(disk, origin(), RecordIndex(next)).unwrap();
     let mut records = Vec::new();
-    while let Some(segment) = replay.segment(disk).unwrap() {
+    while let Some(segment) = replay.segment().unwrap() {
+        let segment = segment.read(disk).unwrap();
         records.extend(segment.iter().map(|record| record.to_vec()));
     }
     (records, replay.go_on(Arc::new(disk.clone()), SMALL))
@@ -311,4 +312,26 @@ fn a_header_and_a_frame_are_these_bytes() {
         hex::encode(&frame),
         format!("00000005{}0000000000000007000000000000000168656c6c6f", hex::encode(&frame[4..8]))
     );
+}
+
+#[test]
+fn segments_are_read_in_any_order() {
+    let disk = FaultyDisk::new(0);
+    let mut wal = started(&disk, 0);
+    for group in 0..40 {
+        append(&mut wal, group * 10..group * 10 + 10, 0).unwrap();
+    }
+    drop(wal);
+    let mut log = Replay::new(&disk, origin(), RecordIndex(25)).unwrap();
+    let mut unread: Vec<Unread> = std::iter::from_fn(|| log.segment().unwrap()).collect();
+    assert!(unread.len() > 3);
+    unread.reverse();
+    let mut parts: Vec<Vec<Found>> = unread.into_iter().map(|segment| segment.read(&disk).unwrap()).collect();
+    parts.reverse();
+    let records: Vec<Vec<u8>> = parts.iter().flatten().map(|record| record.to_vec()).collect();
+    assert_eq!(records, (25..400).map(record).collect::<Vec<_>>());
+    let mut wal = log.go_on(Arc::new(disk.clone()), SMALL).unwrap();
+    append(&mut wal, 400..402, 0).unwrap();
+    disk.crash();
+    assert_eq!(replay(&disk, 0).unwrap(), (0..402).map(record).collect::<Vec<_>>());
 }

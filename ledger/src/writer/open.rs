@@ -15,16 +15,17 @@ use super::commit::Committer;
 use super::cosigned::Cosigned;
 use super::state::{Queue, State};
 use super::volumes::{self, OldVolume};
-use super::{BACKLOG_BYTES_MAX, Position, Shared, parallel};
+use super::{BACKLOG_BYTES_MAX, Position, Shared};
 use crate::dir::CHECKPOINT_FILE;
 use crate::disk::{Disk, LockGuard};
 use crate::files::{DiskError, Readers};
 use crate::integrate::{EdgeError, Integrator, PUBLISH_RECORDS_MAX, PublishError, PublishedCheckpoint, Recovered};
 use crate::note::{NoteError, NoteSigner};
-use crate::store::{DirStore, Log, Store};
-use crate::streams::{Attributes, Ended, ReplayError, Streams, Written};
+use crate::parallel::in_order;
+use crate::store::{DirStore, Log, Store, UnreadPart};
+use crate::streams::{Attributes, Ended, ReplayError, Streams, Unplaced, Written};
 use crate::volume::{VOLUME_FOLDER, parse_origin};
-use crate::wal::{Found, SEGMENT_LEN, WalError};
+use crate::wal::{SEGMENT_LEN, WalError};
 
 /// Why a ledger could not be made or opened. Unless it says otherwise, nothing was changed.
 #[derive(Debug, Error)]
@@ -408,8 +409,8 @@ fn take_up(
         }
     };
     let recovered = match store.read(CHECKPOINT_FILE) {
-        Ok(bytes) => Some(Integrator::recover::<OpenError>(store.clone(), &bytes, |_, record, leaf| {
-            place(record, leaf, Attributes::read(record))
+        Ok(bytes) => Some(Integrator::recover::<OpenError>(store.clone(), &bytes, |record| {
+            place(&record.bytes, record.leaf, record.attributes)
         })?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(OpenError::Io { action: "read", path: CHECKPOINT_FILE.into(), source }),
@@ -419,19 +420,18 @@ fn take_up(
     let size = recovered.as_ref().map_or(TreeSize(0), Recovered::size);
     let mut backlog: VecDeque<Vec<Written>> = VecDeque::new();
     let mut replay = store.replay(digest, RecordIndex(size.0))?;
-    let next_part = || match replay.next_part() {
+    let next_part = || match replay.next_unread() {
         Err(WalError::Missing { expected: RecordIndex(0), .. }) => Err(OpenError::NoCheckpoint),
         part => Ok(part?),
     };
-    let read = |found: Found| {
-        let (leaf, attributes) = (Digest::leaf(&found), Attributes::read(&found));
-        (Arc::<[u8]>::from(&*found), leaf, attributes)
-    };
-    parallel::in_order(next_part, &read, |(record, leaf, attributes)| {
-        place(&record, leaf, attributes)?;
-        match backlog.back_mut() {
-            Some(part) if part.len() < PUBLISH_RECORDS_MAX => part.push((record, leaf)),
-            _ => backlog.push_back(vec![(record, leaf)]),
+    let read = |part: UnreadPart| part().map(Unplaced::read);
+    in_order(next_part, &read, |records| {
+        for Unplaced { bytes, leaf, attributes } in records? {
+            place(&bytes, leaf, attributes)?;
+            match backlog.back_mut() {
+                Some(part) if part.len() < PUBLISH_RECORDS_MAX => part.push((bytes.into(), leaf)),
+                _ => backlog.push_back(vec![(bytes.into(), leaf)]),
+            }
         }
         Ok(())
     })?;

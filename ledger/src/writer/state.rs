@@ -113,11 +113,11 @@ impl State {
     }
 
     /// The durable records that are not published: about `max`, in whole groups, one at least.
-    pub(super) fn unpublished(&self, max: usize) -> Unpublished {
+    pub(super) fn unpublished(&self, max: usize) -> Stretch {
         let first = self.published.size.0;
         let behind = self.tail.partition_point(|group| group.end() <= first);
         let groups = self.tail.range(behind..).take_while(|group| group.first < first + max as u64).cloned().collect();
-        Unpublished { first, groups }
+        Stretch { first, groups }
     }
 
     /// Takes up a newer checkpoint, and gives up published records beyond [`TAIL_BYTES_MAX`]: to be dropped without the lock.
@@ -142,14 +142,15 @@ impl State {
         given_up
     }
 
-    /// Records in memory from `from` on; `None` when `from` is older than these.
-    pub(super) fn tail_from(&self, from: u64, max: usize) -> Option<Vec<Arc<[u8]>>> {
+    /// Records in memory from `from` on, about `max` and not fewer where there are as many; `None` when `from` is older than these.
+    pub(super) fn tail_from(&self, from: u64, max: usize) -> Option<Stretch> {
         let first = self.tail.front().map_or(self.durable, |group| group.first);
         if from < first {
             return None;
         }
+        let end = from.saturating_add(max as u64);
         let groups = self.tail.range(self.tail.partition_point(|group| group.end() <= from)..);
-        Some(groups.flat_map(|group| group.from(from)).take(max).map(|(record, _)| record.clone()).collect())
+        Some(Stretch { first: from, groups: groups.take_while(|group| group.first < end).cloned().collect() })
     }
 }
 
@@ -171,13 +172,13 @@ impl Group {
     }
 }
 
-/// Durable records that are to be published.
-pub(super) struct Unpublished {
+/// Durable records in memory.
+pub(super) struct Stretch {
     first: u64,
     groups: Vec<Arc<Group>>,
 }
 
-impl Unpublished {
+impl Stretch {
     pub(super) fn records(&self) -> impl Iterator<Item = &Written> {
         self.groups.iter().flat_map(|group| group.from(self.first))
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::commit::{Commit, CommitError, Committer};
-use super::state::{State, Unpublished};
+use super::state::{State, Stretch};
 use super::submission::{Failure, Submission, Together, wake};
 use super::{LAG_BYTES_MAX, OpenError, RETRY_INTERVAL, Shared, lock};
 use crate::disk::is_full;
@@ -387,7 +387,7 @@ impl Shared {
     }
 
     /// Records to be published now; `None` when there will be no more.
-    fn next_unpublished(&self, pace: &Pace) -> Option<Unpublished> {
+    fn next_unpublished(&self, pace: &Pace) -> Option<Stretch> {
         let mut state = lock(&self.state);
         loop {
             if state.stopped.is_some() {
