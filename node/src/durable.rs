@@ -13,6 +13,9 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), DiskError> {
 }
 
 /// Replaces a file's content as one step (0600).
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+///
+/// # Errors
+/// The system's; what was there before is there still, or all of the new.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     files::replace(path, bytes, Readers::Owner)
 }

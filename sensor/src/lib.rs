@@ -8,6 +8,7 @@ mod act;
 pub mod contain;
 pub mod detection;
 pub mod kernel;
+mod learnt;
 pub mod names;
 pub mod open_containment;
 pub mod redact;

@@ -24,6 +24,7 @@ use cairn_schemas::token::TokenKey;
 
 use crate::act::Actor;
 use crate::detection;
+use crate::learnt::{self, Learnt};
 use crate::names;
 use crate::redact::Redaction;
 use crate::respond::Responses;
@@ -108,6 +109,8 @@ struct State {
     clock: Arc<dyn Clock>,
     actor: Actor,
     engine: Engine,
+    learnt: Learnt,
+    last_learnt_at: Timestamp,
     names: Arc<Names>,
     in_force: Option<InForce>,
     /// Detections that wait for the end of the batch.
@@ -126,6 +129,8 @@ impl State {
         State {
             actor: Actor::new(node.spool.clone(), Arc::clone(&clock), folder),
             engine: Engine::new(Arc::default(), Limits::default()),
+            learnt: Learnt::new(folder),
+            last_learnt_at: clock.now(),
             names: Arc::default(),
             in_force: None,
             waiting: Vec::new(),
@@ -157,10 +162,14 @@ impl State {
             let polled = source.poll(timeout, &mut |event| self.take(&event));
             self.flush();
             self.count_losses(source.as_ref(), drain_until.is_some());
+            self.keep_learnt();
             let taken = polled?;
             if let Some(until) = drain_until
                 && (taken == 0 || Instant::now() >= until)
             {
+                if self.engine.learns() {
+                    self.learnt.finish(&self.engine.snapshot());
+                }
                 return Ok(());
             }
         }
@@ -189,7 +198,25 @@ impl State {
             return;
         }
         self.engine.replace_rules(Arc::clone(&active.policy.rules));
+        // The first release since the start goes on from what was known before it.
+        if self.in_force.is_none()
+            && self.engine.learns()
+            && let Some(snapshot) = self.learnt.read()
+            && let Err(error) = self.engine.restore(&snapshot)
+        {
+            tracing::warn!(%error, "what rules had learnt is of no use: they learn anew");
+        }
         self.in_force = Some(in_force(&active, &self.node.token_key));
+    }
+
+    fn keep_learnt(&mut self) {
+        let now = self.clock.now();
+        if is_due(now, self.last_learnt_at, learnt::SAVE_EVERY) {
+            self.last_learnt_at = now;
+            if self.engine.learns() {
+                self.learnt.save(self.engine.snapshot());
+            }
+        }
     }
 
     fn refresh_names(&mut self) {
@@ -279,6 +306,13 @@ impl State {
         };
         let (kept, unrecorded) = self.actor.counts();
         lost.push(table_losses(&self.engine));
+        let state = self.engine.state_stats();
+        lost.push(Lost {
+            cause: LossCause::RuleState,
+            family: "detection",
+            lost: state.evicted,
+            kept: state.keys as u64,
+        });
         lost.push(Lost { cause: LossCause::SpoolFull, family: "containment", lost: unrecorded, kept });
         lost.push(Lost {
             cause: LossCause::Undecodable,

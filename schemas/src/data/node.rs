@@ -135,6 +135,8 @@ pub enum LossCause {
     Undecodable,
     /// The process table was at its limit: ancestry may be short.
     ProcessTable,
+    /// What rules know of earlier events was at its limit: windows may have begun anew.
+    RuleState,
 }
 
 /// A node saw two checkpoints of one log that cannot both be of one history. It keeps the first.

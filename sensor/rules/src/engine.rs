@@ -237,6 +237,11 @@ impl Engine {
         self.state.stats()
     }
 
+    /// Does any rule in force learn, so that a snapshot is worth keeping?
+    pub fn learns(&self) -> bool {
+        self.state.learns()
+    }
+
     /// What rules have learnt from events so far (`first_seen`, `spike`), for [`Engine::restore`] after a restart.
     pub fn snapshot(&self) -> Vec<u8> {
         self.state.snapshot()

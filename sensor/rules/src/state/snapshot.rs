@@ -46,6 +46,11 @@ pub enum SnapshotError {
 }
 
 impl State {
+    /// Is there a rule that learns?
+    pub(crate) fn learns(&self) -> bool {
+        self.rules.iter().flatten().any(|watched| matches!(watched.keys, Keys::FirstSeen(_) | Keys::Spike(_)))
+    }
+
     /// What was learnt so far.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
