@@ -2,17 +2,20 @@
 //!
 //! `first_seen` rules are silent for days while they learn; a restart must not make them blind for as long again. The file is written every
 //! [`SAVE_EVERY`] and at a stop, beside the loop: a slow disk must not cost events. A crash loses what was learnt since: programs and files
-//! first seen then are new once more, and alert once more. A file that is damaged or of another version counts as none.
+//! first seen then are new once more, and alert once more. A file that is damaged or of another version counts as none, and is said to be
+//! lost.
 //!
 //! It holds values of fields as the kernel gave them, user names among them, and never leaves the machine.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cairn_node::durable;
+use cairn_rules::SnapshotError;
+use cairn_rules::limits::SNAPSHOT_BYTES_MAX;
 use cairn_schemas::digest::Digest;
 
 /// The file's name in the node's folder.
@@ -21,6 +24,20 @@ const FILE: &str = "learnt";
 pub(crate) const SAVE_EVERY: Duration = Duration::from_secs(300);
 /// The digest stands before the snapshot, on a line of its own, no longer than this.
 const HEAD_LEN_MAX: usize = 128;
+
+/// Why what was saved is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LearntError {
+    /// The system's error.
+    #[error("it cannot be read")]
+    Unreadable(#[source] io::Error),
+    /// Its bytes are not those that were written.
+    #[error("it is damaged")]
+    Damaged,
+    /// The bytes are whole, and not what this version writes.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
 
 /// The file in a node's folder.
 #[derive(Debug)]
@@ -34,21 +51,15 @@ impl Learnt {
         Learnt { path: folder.join(FILE), saving: None }
     }
 
-    /// The snapshot that was saved last; nothing where there is none that is whole.
-    pub(crate) fn read(&self) -> Option<Vec<u8>> {
-        match fs::read(&self.path) {
-            Ok(bytes) => {
-                let snapshot = unpack(&bytes);
-                if snapshot.is_none() {
-                    tracing::warn!(path = %self.path.display(), "what rules had learnt is damaged: they learn anew");
-                }
-                snapshot
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                tracing::warn!(%error, path = %self.path.display(), "what rules had learnt cannot be read: they learn anew");
-                None
-            }
+    /// The snapshot that was saved last; none where nothing was saved yet.
+    pub(crate) fn read(&self) -> Result<Option<Vec<u8>>, LearntError> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path)
+            .and_then(|file| file.take((HEAD_LEN_MAX + SNAPSHOT_BYTES_MAX) as u64).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => unpack(&bytes).map(Some).ok_or(LearntError::Damaged),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LearntError::Unreadable(error)),
         }
     }
 
@@ -67,12 +78,23 @@ impl Learnt {
 
     /// Writes the last one; it is durable when this returns.
     pub(crate) fn finish(&mut self, snapshot: &[u8]) {
+        self.wait();
+        write(&self.path, snapshot);
+    }
+
+    fn wait(&mut self) {
         if let Some(saving) = self.saving.take()
             && saving.join().is_err()
         {
             tracing::warn!("the thread that saves what rules have learnt had panicked");
         }
-        write(&self.path, snapshot);
+    }
+}
+
+/// A snapshot that is being written is written to its end.
+impl Drop for Learnt {
+    fn drop(&mut self) {
+        self.wait();
     }
 }
 
@@ -94,25 +116,39 @@ fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn what_is_saved_is_read_and_what_is_damaged_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let mut learnt = Learnt::new(folder.path());
-        assert_eq!(learnt.read(), None);
+        assert!(matches!(learnt.read(), Ok(None)));
         learnt.save(b"one".to_vec());
         learnt.finish(b"two");
-        assert_eq!(learnt.read().as_deref(), Some(&b"two"[..]));
+        assert_eq!(learnt.read().unwrap().as_deref(), Some(&b"two"[..]));
         let path = folder.path().join(FILE);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
             fs::write(&path, &damaged).unwrap();
-            assert_eq!(learnt.read(), None, "{at}");
+            assert!(matches!(learnt.read(), Err(LearntError::Damaged)), "{at}");
             fs::write(&path, &whole[..at]).unwrap();
-            assert_eq!(learnt.read(), None, "{at}");
+            assert!(matches!(learnt.read(), Err(LearntError::Damaged)), "{at}");
         }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(learnt.read(), Err(LearntError::Unreadable(_))));
+    }
+
+    #[test]
+    fn what_is_being_saved_is_saved_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut learnt = Learnt::new(folder.path());
+        learnt.save(b"one".to_vec());
+        drop(learnt);
+        assert_eq!(Learnt::new(folder.path()).read().unwrap().as_deref(), Some(&b"one"[..]));
     }
 }

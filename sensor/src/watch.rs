@@ -24,7 +24,7 @@ use cairn_schemas::token::TokenKey;
 
 use crate::act::Actor;
 use crate::detection;
-use crate::learnt::{self, Learnt};
+use crate::learnt::{self, Learnt, LearntError};
 use crate::names;
 use crate::redact::Redaction;
 use crate::respond::Responses;
@@ -110,6 +110,10 @@ struct State {
     actor: Actor,
     engine: Engine,
     learnt: Learnt,
+    /// What was saved has been taken up, or was of no use.
+    is_resumed: bool,
+    /// Saved snapshots that were of no use: none or one.
+    unlearnt: u64,
     last_learnt_at: Timestamp,
     names: Arc<Names>,
     in_force: Option<InForce>,
@@ -130,6 +134,8 @@ impl State {
             actor: Actor::new(node.spool.clone(), Arc::clone(&clock), folder),
             engine: Engine::new(Arc::default(), Limits::default()),
             learnt: Learnt::new(folder),
+            is_resumed: false,
+            unlearnt: 0,
             last_learnt_at: clock.now(),
             names: Arc::default(),
             in_force: None,
@@ -163,14 +169,17 @@ impl State {
             self.flush();
             self.count_losses(source.as_ref(), drain_until.is_some());
             self.keep_learnt();
-            let taken = polled?;
-            if let Some(until) = drain_until
-                && (taken == 0 || Instant::now() >= until)
-            {
-                if self.engine.learns() {
+            let is_over = match (&polled, drain_until) {
+                (Ok(taken), Some(until)) => *taken == 0 || Instant::now() >= until,
+                (Ok(_), None) => false,
+                (Err(_), _) => true,
+            };
+            if is_over {
+                // Before a release is in force nothing is known, which must not take the place of what was saved.
+                if self.is_resumed {
                     self.learnt.finish(&self.engine.snapshot());
                 }
-                return Ok(());
+                return polled.map(|_| ());
             }
         }
     }
@@ -198,22 +207,31 @@ impl State {
             return;
         }
         self.engine.replace_rules(Arc::clone(&active.policy.rules));
-        // The first release since the start goes on from what was known before it.
-        if self.in_force.is_none()
-            && self.engine.learns()
-            && let Some(snapshot) = self.learnt.read()
-            && let Err(error) = self.engine.restore(&snapshot)
-        {
-            tracing::warn!(%error, "what rules had learnt is of no use: they learn anew");
-        }
+        self.resume();
         self.in_force = Some(in_force(&active, &self.node.token_key));
+    }
+
+    /// The first rules that learn go on from what was known before the start.
+    fn resume(&mut self) {
+        if self.is_resumed || !self.engine.learns() {
+            return;
+        }
+        self.is_resumed = true;
+        let resumed = self.learnt.read().and_then(|saved| match saved {
+            Some(snapshot) => self.engine.restore(&snapshot).map_err(LearntError::from),
+            None => Ok(()),
+        });
+        if let Err(error) = resumed {
+            self.unlearnt += 1;
+            tracing::error!(error = &error as &dyn std::error::Error, "what rules had learnt is lost: they learn anew");
+        }
     }
 
     fn keep_learnt(&mut self) {
         let now = self.clock.now();
         if is_due(now, self.last_learnt_at, learnt::SAVE_EVERY) {
             self.last_learnt_at = now;
-            if self.engine.learns() {
+            if self.is_resumed {
                 self.learnt.save(self.engine.snapshot());
             }
         }
@@ -307,12 +325,8 @@ impl State {
         let (kept, unrecorded) = self.actor.counts();
         lost.push(table_losses(&self.engine));
         let state = self.engine.state_stats();
-        lost.push(Lost {
-            cause: LossCause::RuleState,
-            family: "detection",
-            lost: state.evicted,
-            kept: state.keys as u64,
-        });
+        lost.push(Lost { cause: LossCause::RuleState, family: "key", lost: state.evicted, kept: state.keys as u64 });
+        lost.push(Lost { cause: LossCause::RuleState, family: "snapshot", lost: self.unlearnt, kept: 0 });
         lost.push(Lost { cause: LossCause::SpoolFull, family: "containment", lost: unrecorded, kept });
         lost.push(Lost {
             cause: LossCause::Undecodable,

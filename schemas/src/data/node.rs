@@ -135,7 +135,7 @@ pub enum LossCause {
     Undecodable,
     /// The process table was at its limit: ancestry may be short.
     ProcessTable,
-    /// What rules know of earlier events was at its limit: windows may have begun anew.
+    /// What rules know of earlier events was at its limit (`key`), or could not be taken up after a restart (`snapshot`): they may have begun anew.
     RuleState,
 }
 
