@@ -1,6 +1,5 @@
 //! `cairn replay` and `cairn record`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,17 +10,18 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use cairn_rules::capture::{self, CaptureError, Compression, Format, Loss, Summary, Writer};
-use cairn_rules::event::{Event, SYSCALL};
-use cairn_rules::{Alert, Engine, Limits, Names, Priority, RuleSet, load, problem};
+use cairn_rules::event::SYSCALL;
+use cairn_rules::{AlertOptions, Engine, Limits, Names, RuleSet};
 use cairn_schemas::time::Clock as _;
 use cairn_sensor::kernel::{self, Kernel, OBJECT, Options};
 use cairn_sensor::source::EventSource;
 use clap::Args;
 
+use crate::alerts::{AlertArguments, Report, load_rules};
 use crate::clock::SystemClock;
 use crate::failure::{Failure, chain};
 use crate::progress::Counter;
-use crate::{rules, say, up};
+use crate::{say, up};
 
 /// How long the recorder waits for events before it looks whether to end.
 const POLL: Duration = Duration::from_millis(100);
@@ -37,16 +37,16 @@ pub(crate) struct ReplayArguments {
     /// Rules files, loaded together in this order
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     rules: Vec<PathBuf>,
-    /// Print alerts as Falco's JSON, one a line
-    #[arg(long)]
-    json: bool,
     /// Only events of this source; of a source of documents, the file may be its log as it is
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    #[command(flatten)]
+    alerts: AlertArguments,
 }
 
 pub(crate) fn replay(arguments: &ReplayArguments) -> Result<ExitCode, Failure> {
-    let rules = Arc::new(load_rules(&arguments.rules)?);
+    let options = arguments.alerts.read()?;
+    let rules = Arc::new(load_rules(&arguments.rules, &options)?);
     if let Some(name) = &arguments.source
         && rules.sources().get(name).is_none()
     {
@@ -57,8 +57,9 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<ExitCode, Failure> {
     let path = &arguments.capture;
     let unreadable = |error: &io::Error| Failure::unknown(format!("{}: {error}", path.display()));
     let file = File::open(path).map_err(|error| unreadable(&error))?;
-    let mut report = Report::new(arguments.json);
     let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+    engine.set_matching(options.matching);
+    let mut report = Report::new(&options);
     match capture::read(BufReader::new(file)) {
         Ok(mut opened) => {
             report.hostname = opened.names().hostname.clone().unwrap_or_default();
@@ -130,73 +131,6 @@ fn left_out(format: Format, summary: &Summary) {
     }
 }
 
-/// The rules, or everything that is wrong with them.
-fn load_rules(paths: &[PathBuf]) -> Result<RuleSet, Failure> {
-    let files = rules::files::Files::read(paths)?;
-    let loaded = load(&files.all());
-    if !loaded.is_ok() {
-        say::error(problem::render(&loaded.problems));
-        return Err(Failure::bad("the rules do not load").hint("`cairn rules check` says the same, and warnings too"));
-    }
-    Ok(loaded.rules)
-}
-
-/// Alerts as they come, and what Falco says at the end.
-struct Report {
-    is_json: bool,
-    hostname: String,
-    events: u64,
-    alerts: u64,
-    by_priority: BTreeMap<Priority, u64>,
-    by_rule: BTreeMap<String, u64>,
-}
-
-impl Report {
-    fn new(is_json: bool) -> Report {
-        let (by_priority, by_rule) = (BTreeMap::new(), BTreeMap::new());
-        Report { is_json, hostname: String::new(), events: 0, alerts: 0, by_priority, by_rule }
-    }
-
-    /// Tries the rules; false when nobody reads what they say.
-    fn take(&mut self, engine: &mut Engine, event: &Event, source: Option<&str>) -> bool {
-        if source.is_some_and(|source| source != event.source()) {
-            return true;
-        }
-        self.events += 1;
-        engine.handle(event).iter().all(|alert| self.alert(alert))
-    }
-
-    fn alert(&mut self, alert: &Alert) -> bool {
-        self.alerts += 1;
-        *self.by_priority.entry(alert.priority).or_default() += 1;
-        match self.by_rule.get_mut(&alert.rule) {
-            Some(count) => *count += 1,
-            None => {
-                self.by_rule.insert(alert.rule.clone(), 1);
-            }
-        }
-        if self.is_json {
-            say::text_is_read(&format!("{}\n", alert.to_falco_json(&self.hostname)))
-        } else {
-            say::text_is_read(&format!("{}\n", alert.to_falco_text()))
-        }
-    }
-
-    /// As Falco ends, after the number of events.
-    fn end(&self) {
-        say::error(format_args!("Events read: {}", self.events));
-        say::error(format_args!("Events detected: {}", self.alerts));
-        say::error("Rule counts by severity:");
-        for (priority, count) in &self.by_priority {
-            say::error(format_args!("   {}: {count}", priority.as_str().to_uppercase()));
-        }
-        say::error("Triggered rules by rule name:");
-        for (rule, count) in &self.by_rule {
-            say::error(format_args!("   {rule}: {count}"));
-        }
-    }
-}
-
 #[derive(Args)]
 pub(crate) struct RecordArguments {
     /// The capture's file, which must not exist yet; compressed when it ends in .zst or .gz
@@ -207,10 +141,13 @@ pub(crate) struct RecordArguments {
     /// Rules files that are tried meanwhile: their alerts are printed as they come
     #[arg(long, num_args = 1.., value_name = "FILE")]
     rules: Vec<PathBuf>,
+    #[command(flatten)]
+    alerts: AlertArguments,
 }
 
 pub(crate) fn record(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
-    let rules = if arguments.rules.is_empty() { None } else { Some(load_rules(&arguments.rules)?) };
+    let options = arguments.alerts.read()?;
+    let rules = if arguments.rules.is_empty() { None } else { Some(load_rules(&arguments.rules, &options)?) };
     let stop = up::stop_signal()?;
     let mut kernel = Kernel::load(OBJECT, Options::default(), Arc::new(SystemClock)).map_err(|error| {
         let failure = Failure::unknown(format!("this machine's events cannot be seen: {}", chain(&error)));
@@ -221,7 +158,7 @@ pub(crate) fn record(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     })?;
-    let mut recording = Recording::begin(&arguments.out, &kernel, rules)?;
+    let mut recording = Recording::begin(&arguments.out, &kernel, rules, &options)?;
     say::error(format_args!("recording to {}; Ctrl-C ends it", arguments.out.display()));
 
     let began = Instant::now();
@@ -256,7 +193,12 @@ struct Recording {
 }
 
 impl Recording {
-    fn begin(path: &Path, kernel: &Kernel, rules: Option<RuleSet>) -> Result<Recording, Failure> {
+    fn begin(
+        path: &Path,
+        kernel: &Kernel,
+        rules: Option<RuleSet>,
+        options: &AlertOptions,
+    ) -> Result<Recording, Failure> {
         let failed = |error: io::Error| Failure::unknown(format!("{}: {error}", path.display()));
         let names = cairn_sensor::names::read(Path::new("/"));
         let seeds = EventSource::seeds(kernel)
@@ -268,7 +210,7 @@ impl Recording {
         })?;
         let compression = Compression::of_name(&path.to_string_lossy());
         let by = concat!("cairn ", env!("CARGO_PKG_VERSION"));
-        let engine = rules.map(|rules| engine(rules, &names, seeds.clone()));
+        let engine = rules.map(|rules| engine(rules, &names, seeds.clone(), options));
         let writer = Writer::new(BufWriter::new(file), compression, by, &names, seeds).map_err(failed)?;
         Ok(Recording { path: path.to_owned(), writer, engine })
     }
@@ -329,11 +271,17 @@ impl Recording {
     }
 }
 
-fn engine(rules: RuleSet, names: &Names, seeds: Vec<(u32, cairn_rules::event::Process)>) -> (Engine, Report) {
+fn engine(
+    rules: RuleSet,
+    names: &Names,
+    seeds: Vec<(u32, cairn_rules::event::Process)>,
+    options: &AlertOptions,
+) -> (Engine, Report) {
     let mut engine = Engine::new(Arc::new(rules), Limits::default());
+    engine.set_matching(options.matching);
     engine.set_names(Arc::new(names.clone()));
     engine.seed(seeds);
-    let mut report = Report::new(false);
+    let mut report = Report::new(options);
     report.hostname = names.hostname.clone().unwrap_or_default();
     (engine, report)
 }

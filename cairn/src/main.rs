@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "full")]
+mod alerts;
+#[cfg(feature = "full")]
 mod author;
 #[cfg(feature = "full")]
 mod capture;

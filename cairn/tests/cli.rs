@@ -196,6 +196,41 @@ fn rules_are_checked_in_place_of_falco() {
 }
 
 #[test]
+fn what_falco_makes_of_our_own_keys_is_said_where_asked_for() {
+    let folder = folder();
+    let rule = "- rule: Many\n  desc: d\n  condition: evt.type = execve\n  output: o\n  priority: INFO\n  cairn:\n    count: {by: [proc.name], within: 1m, above: 3}\n";
+    std::fs::write(folder.path().join("rules.yaml"), rule).unwrap();
+    let check = |options: &[&str]| cairn(folder.path(), &[&["rules", "check", "rules.yaml"], options].concat());
+    insta::assert_snapshot!(check(&["--strict"]), @r"
+    exit 0
+    --- stdout
+    rules.yaml: Ok
+    OK: 1 rules, 0 macros, 0 lists
+    --- stderr
+    ");
+    insta::assert_snapshot!(check(&["--falco"]), @r#"
+    exit 0
+    --- stdout
+    warning[LOAD_WARNING_EXTENSION]: Falco ignores `cairn`: there the rule alerts on each event that its condition holds for
+      --> rules.yaml:7:5 in rule "Many"
+     7 |     count: {by: [proc.name], within: 1m, above: 3}
+       |     ^
+
+    0 error(s), 1 warning(s)
+
+    rules.yaml: Ok, with warnings
+    OK: 1 rules, 0 macros, 0 lists
+    --- stderr
+    "#);
+    assert!(check(&["--falco", "--strict"]).starts_with("exit 1"));
+    let overriding = format!("{rule}- rule: Many\n  cairn:\n  override: {{cairn: replace}}\n");
+    std::fs::write(folder.path().join("rules.yaml"), overriding).unwrap();
+    assert!(check(&[]).starts_with("exit 0"));
+    let refused = check(&["--falco"]);
+    assert!(refused.starts_with("exit 1") && refused.contains("Falco knows no override of `cairn`"), "{refused}");
+}
+
+#[test]
 fn what_conditions_may_use_is_listed() {
     let folder = folder();
     let fields = cairn(folder.path(), &["rules", "fields", "--source", "syscall"]);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cairn_guardrails::Guardrails;
 use cairn_rules::replay::{self, Attachment, Case};
 use cairn_rules::source::Intake;
-use cairn_rules::{RuleSet, RulesFile};
-use cairn_schemas::config::{CONFIG_VERSION, PolicyConfig, RINGS_MAX, ResponseFile};
+use cairn_rules::{AppendMatch, AppendOutput, ExtraField, Priority, RuleSet, RulesFile};
+use cairn_schemas::config::{AppendConfig, CONFIG_VERSION, PolicyConfig, RINGS_MAX, ResponseFile};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -45,9 +45,11 @@ impl Policy {
         let mut warnings = Vec::new();
         let rules = load_rules(files, &mut problems, &mut warnings);
         let config = load_config(files, &rules, &mut problems);
+        let rules = at_least(rules, config.as_ref());
         let guardrails = load_guardrails(files, &mut problems);
         let responses = load_responses(files, &rules, &mut problems);
         let cases = load_cases(files, &mut problems);
+        let rules = appended(rules, config.as_ref(), &mut problems);
         carried(files, &mut problems, &mut warnings);
         Problems::check(problems)?;
         let (Some(config), Some(guardrails)) = (config, guardrails) else {
@@ -88,7 +90,26 @@ struct ConfigPlaces {
     version: Spanned<u64>,
     rings: Vec<RingPlaces>,
     #[serde(default)]
+    detections: DetectionsPlaces,
+    #[serde(default)]
     privacy: PrivacyPlaces,
+}
+
+#[derive(Default, Deserialize)]
+struct DetectionsPlaces {
+    priority: Option<Spanned<String>>,
+    #[serde(default)]
+    append_output: Vec<AppendPlaces>,
+}
+
+#[derive(Deserialize)]
+struct AppendPlaces {
+    r#match: Option<MatchPlaces>,
+}
+
+#[derive(Deserialize)]
+struct MatchPlaces {
+    rule: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -117,8 +138,46 @@ fn load_config(files: &PolicyTree, rules: &RuleSet, problems: &mut Vec<Problem>)
         problems.push(Problem::at(CONFIG_PATH, yaml::place(&places.version), reason));
     }
     problems.extend(ring_problems(&config, &places));
+    problems.extend(detections_problems(&places.detections, rules));
     problems.extend(privacy_problems(&places.privacy, rules));
     Some(config)
+}
+
+/// A misspelt priority would drop every rule or none, a misspelt rule would be added to nothing.
+fn detections_problems(places: &DetectionsPlaces, rules: &RuleSet) -> Vec<Problem> {
+    let unknown = places.priority.as_ref().and_then(|word| Some((word, word.value.parse::<Priority>().err()?)));
+    let named = places.append_output.iter().filter_map(|entry| entry.r#match.as_ref()?.rule.as_ref());
+    let named = named.filter(|rule| !rules.disabled().contains(&rule.value));
+    let unknown = unknown.map(|(word, error)| Problem::at(CONFIG_PATH, yaml::place(word), error.to_string()));
+    unknown.into_iter().chain(named.filter_map(|rule| rule_problem(CONFIG_PATH, rule, rules))).collect()
+}
+
+/// The rules that matter enough.
+fn at_least(rules: RuleSet, config: Option<&PolicyConfig>) -> RuleSet {
+    match config.and_then(|config| config.detections.priority.as_ref()?.parse().ok()) {
+        Some(priority) => rules.at_least(priority),
+        None => rules,
+    }
+}
+
+/// The rules with what is added to their outputs.
+fn appended(rules: RuleSet, config: Option<&PolicyConfig>, problems: &mut Vec<Problem>) -> RuleSet {
+    let Some(config) = config else { return rules };
+    let entries: Vec<AppendOutput> = config.detections.append_output.iter().map(append_output).collect();
+    rules.append_output(&entries).unwrap_or_else(|error| {
+        problems.push(Problem::of_file(CONFIG_PATH, error.to_string()));
+        RuleSet::default()
+    })
+}
+
+fn append_output(config: &AppendConfig) -> AppendOutput {
+    let AppendConfig { r#match, extra_output, extra_fields, suggested_output } = config.clone();
+    AppendOutput {
+        r#match: AppendMatch { source: r#match.source, rule: r#match.rule, tags: r#match.tags },
+        extra_output,
+        extra_fields: extra_fields.into_iter().map(ExtraField::Raw).collect(),
+        suggested_output,
+    }
 }
 
 fn ring_problems(config: &PolicyConfig, places: &ConfigPlaces) -> Vec<Problem> {

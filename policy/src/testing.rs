@@ -188,7 +188,8 @@ impl TestReport {
                     (false, true) => "was never true where it mattered",
                 };
                 let place = format!("{}:{}:{}", clause.file, clause.line, clause.column);
-                out.push_str(&format!("{place}: `{}`: {} {what}\n", rule.rule, clause.text));
+                let after = if clause.is_of_after { "after: " } else { "" };
+                out.push_str(&format!("{place}: `{}`: {after}{} {what}\n", rule.rule, clause.text));
             }
         }
         out

@@ -92,11 +92,52 @@ fn the_configuration_is_checked() {
             "version: 1\nrings:\n  - name: a\nprivacy:\n  personal_fields: [proc.cwd, proc.aname, proc.cdw]\n",
             "cairn.yaml:5:43: there is no field `proc.cdw`",
         ),
+        (
+            "version: 1\nrings:\n  - name: a\ndetections: {priority: urgent}\n",
+            "cairn.yaml:4:24: `urgent` is not a priority",
+        ),
+        (
+            "version: 1\nrings:\n  - name: a\ndetections:\n  append_output:\n    - match: {rule: Shel}\n      extra_output: x\n",
+            "cairn.yaml:6:21: there is no rule `Shel`",
+        ),
+        (
+            "version: 1\nrings:\n  - name: a\ndetections: {append_output: [{extra_output: \"%proc.nmae\"}]}\n",
+            "cairn.yaml: append_output for rule `Shell`: unknown field `proc.nmae`",
+        ),
+        (
+            "version: 1\nrings:\n  - name: a\ndetections: {append_output: [{extra_fields: [{who: \"%user.name\"}]}]}\n",
+            "cairn.yaml:4:",
+        ),
         ("version: 1\nversion: 1\nrings:\n  - name: a\n", "cairn.yaml:2:1: "),
     ] {
         let text = problem("cairn.yaml", text);
         assert!(text.starts_with(expected), "{expected}: {text}");
     }
+}
+
+#[test]
+fn detections_of_others_are_tuned_in_the_configuration() {
+    let rule = |name: &str, priority: &str| {
+        format!(
+            "- rule: {name}\n  desc: d\n  condition: evt.type = execve\n  output: o %proc.name\n  priority: {priority}\n"
+        )
+    };
+    let rules = [rule("Loud", "ERROR"), rule("Quiet", "INFO")].concat();
+    let config = format!(
+        "{CONFIG}detections:\n  priority: notice\n  append_output:\n    - match: {{rule: Loud}}\n      extra_output: in %container.id\n      \
+         extra_fields: [proc.pid]\n"
+    );
+    let case = "- name: c\n  events: [exec: /bin/x]\n  expect: [Loud]\n";
+    let files =
+        [("cairn.yaml", config.as_str()), ("detections/a.yaml", rules.as_str()), ("detections/tests/c.yaml", case)];
+    let policy = Policy::load(&tree(&files)).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(policy.rules.disabled(), ["Quiet"]);
+    assert_eq!(policy.rules.rule("Loud").unwrap().output, "o %proc.name in %container.id");
+    assert!(policy.test().accepted(), "{}", policy.test());
+    let response = ("responses/r.yaml", "name: r\non:\n  rules: [Quiet]\naction: kill\nmode: observe\n");
+    let refused = problems(&[&files[..], &[response]].concat());
+    let refused: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    assert_eq!(refused, ["responses/r.yaml:3:11: the rule `Quiet` is disabled, so it never triggers this"]);
 }
 
 #[test]

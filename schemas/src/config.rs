@@ -21,7 +21,7 @@ pub const RINGS_MAX: usize = 64;
 /// Longest soak of a ring: 30 days.
 pub const SOAK_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// `cairn.yaml`: how a policy rolls out, what its tests must show, what it keeps private.
+/// `cairn.yaml`: how a policy rolls out, what its tests must show, what its detections show, what it keeps private.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -34,6 +34,9 @@ pub struct PolicyConfig {
     /// What the tests of the policy must show before a release is built.
     #[serde(default)]
     pub tests: TestsConfig,
+    /// Which detections nodes load, and what these show.
+    #[serde(default)]
+    pub detections: DetectionsConfig,
     /// What is private beyond the fields the record schemas already mark personal.
     #[serde(default)]
     pub privacy: PrivacyConfig,
@@ -107,6 +110,54 @@ pub enum Coverage {
     Warn,
     /// The release is rejected.
     Require,
+}
+
+/// Which detections nodes load, and what these show: for rules of others, which are not to be edited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DetectionsConfig {
+    /// The least urgent priority whose rules are loaded, such as `notice`. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// What is added to rules' outputs, entry by entry, as Falco's option of this name does.
+    #[serde(default)]
+    pub append_output: Vec<AppendConfig>,
+}
+
+/// One entry of `append_output`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AppendConfig {
+    /// The rules it is for; all, when it says nothing.
+    #[serde(default)]
+    pub r#match: AppendMatchConfig,
+    /// A template that follows the rule's own, after a blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_output: Option<String>,
+    /// Fields that records have besides those of the output. By name alone: a text made of fields could hide none that is personal.
+    #[serde(default)]
+    pub extra_fields: Vec<String>,
+    /// Add what the fields of containers suggest to rules over system calls: `container_id=%container.id` and so on.
+    #[serde(default)]
+    pub suggested_output: bool,
+}
+
+/// Which rules an entry of `append_output` is for: those that all it says holds for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AppendMatchConfig {
+    /// The rule's source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The rule's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Tags the rule must have, all of them.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// What is private beyond the record schemas.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn_rules::event::EventType;
-use cairn_rules::{Code, FalcoReport, Loaded, Rule, Supply, falco_report, load_for, problem};
+use cairn_rules::{Code, FalcoReport, Loaded, Rule, Supply, falco_report, load_beside_falco, load_for, problem};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -29,6 +29,9 @@ pub(crate) struct CheckArguments {
     /// An event type or field that the nodes meant by --node lack besides; may be repeated
     #[arg(long, value_name = "NAME", requires = "node")]
     without: Vec<String>,
+    /// Warn of items and keys that Falco passes over, and fail on what it does not load
+    #[arg(long)]
+    falco: bool,
     /// Count warnings as errors; what a node cannot supply counts only with --node
     #[arg(long)]
     strict: bool,
@@ -52,7 +55,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
     })?;
     let files = files.all();
     let supply = supply(&arguments.without)?;
-    let loaded = load_for(&files, &supply);
+    let loaded = if arguments.falco { load_beside_falco(&files, &supply) } else { load_for(&files, &supply) };
     let reports = falco_report(&files, &loaded);
     let blind: Vec<Blindness> = if arguments.node {
         loaded.rules.rules().iter().filter_map(|rule| blindness(rule, &supply)).collect()

@@ -1,6 +1,7 @@
 //! What the engine says when a rule's condition holds.
 
 mod format;
+mod options;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::rule_set::Rule;
 use crate::state::fields as state;
 
 pub use format::Format;
+pub use options::{AlertOptions, OptionError};
 
 /// How much a rule's alert matters, syslog's eight levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

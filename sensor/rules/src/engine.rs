@@ -17,7 +17,7 @@ use crate::event::{Call, Event, EventKind, EventType, Param, Process, Text};
 use crate::limits::{ANCESTRY_MAX, CONTAINERS_MAX};
 use crate::program::{Scratch, Watched};
 use crate::rule_set::RuleSet;
-use crate::state::{Found, SnapshotError, State, StateStats, What};
+use crate::state::{Found, SnapshotError, State, StateStats};
 
 pub use cost::{Costs, RuleCost, Stopwatch};
 pub use table::TableStats;
@@ -430,10 +430,8 @@ impl Firsts<'_, '_> {
         let event = self.context.event;
         let rules = self.rules;
         for number in rules.sequences() {
-            let rule = rules.numbered(*number);
-            let Some(What::Sequence(asked)) = rule.stateful.as_ref().map(|stateful| &stateful.what) else { continue };
-            let is_concerned = rule.source == event.source() && asked.types.contains(event.event_type());
-            if is_concerned && asked.after.holds(self.context) {
+            let asked = rules.numbered(*number).sequence_begun_by(event);
+            if asked.is_some_and(|asked| asked.after.holds(self.context)) {
                 let _ = self.holds(*number);
             }
         }

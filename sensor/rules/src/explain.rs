@@ -11,7 +11,7 @@ use crate::event::{EventType, SYSCALL};
 use crate::load::{self, RulesFile};
 use crate::supply::Supply;
 
-pub use trace::{EventTrace, Reason, Seen, Trace, Verdict};
+pub use trace::{AfterTrace, EventTrace, Reason, Seen, Trace, Verdict};
 
 /// An explained condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

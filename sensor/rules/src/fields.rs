@@ -121,6 +121,14 @@ pub(crate) struct Resolved {
     pub(crate) read: Option<Read>,
 }
 
+impl Resolved {
+    /// As outputs read it: of a raw argument, which conditions take for a text, the number that it is.
+    pub(crate) fn shown(self) -> Self {
+        let is_raw = self.name.starts_with("evt.rawarg") && self.read.is_some();
+        if is_raw { Self { read: Some(Read::Native(arguments::typed)), ..self } } else { self }
+    }
+}
+
 /// Why a field cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FieldError {

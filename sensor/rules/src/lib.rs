@@ -46,13 +46,15 @@ mod supply;
 mod text;
 mod yaml;
 
-pub use alert::{Alert, Ancestor, Format, Priority, ProcessView, UnknownPriority};
+pub use alert::{Alert, AlertOptions, Ancestor, Format, OptionError, Priority, ProcessView, UnknownPriority};
 pub use engine::{Costs, Engine, Evaluator, Limits, Matching, Names, RuleCost, Stopwatch, TableStats};
-pub use explain::{EventTrace, ExplainError, Explanation, Reason, Seen, Trace, Verdict, explain, explain_with};
+pub use explain::{
+    AfterTrace, EventTrace, ExplainError, Explanation, Reason, Seen, Trace, Verdict, explain, explain_with,
+};
 pub use fields::{FieldDoc, FieldValue, documentation as field_documentation};
 pub use load::{
     Counts, ENGINE_VERSION, FalcoContext, FalcoLocation, FalcoPosition, FalcoProblem, FalcoReport, Loaded,
-    PLUGIN_VERSIONS, RulesFile, compiled_condition, load, load_for, report as falco_report,
+    PLUGIN_VERSIONS, RulesFile, compiled_condition, load, load_beside_falco, load_for, report as falco_report,
 };
 pub use output::{AppendError, AppendMatch, AppendOutput, ExtraField};
 pub use problem::{Code, Problem, Severity};

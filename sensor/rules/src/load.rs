@@ -9,7 +9,7 @@
 
 mod collect;
 mod exceptions;
-mod extension;
+pub(crate) mod extension;
 mod finish;
 mod honeytokens;
 mod inline;
@@ -99,7 +99,15 @@ pub fn load(files: &[RulesFile<'_>]) -> Loaded {
 
 /// Loads rules files as one set, and says of what this source does not supply what rules ask for.
 pub fn load_for(files: &[RulesFile<'_>], supply: &Supply) -> Loaded {
-    let mut reporter = reporter(files);
+    load_and_report(files, supply, reporter(files))
+}
+
+/// The same for files that Falco is to read as well: what it passes over is a warning, what it does not load an error.
+pub fn load_beside_falco(files: &[RulesFile<'_>], supply: &Supply) -> Loaded {
+    load_and_report(files, supply, reporter(files).beside_falco())
+}
+
+fn load_and_report(files: &[RulesFile<'_>], supply: &Supply, mut reporter: Reporter<'_>) -> Loaded {
     let collector = collect(files, &mut reporter);
     let (rules, counts) = finish::finish(collector, supply, &mut reporter);
     let (mut problems, dropped) = reporter.finish();

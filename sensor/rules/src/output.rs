@@ -99,7 +99,8 @@ impl Template {
             for field in token.fields {
                 if template.shown.iter().all(|shown| shown.name != field.name) {
                     let print = Print::of(&field.name, field.kind);
-                    template.shown.push(Shown { name: field.name.clone(), reader: Reader::field(field), print });
+                    let name = field.name.clone();
+                    template.shown.push(Shown { name, reader: Reader::field(field.shown()), print });
                 }
             }
             template.pieces.push(Piece::Value { reader: token.reader, print: token.print, width: token.width });
@@ -184,7 +185,7 @@ impl Token {
         };
         let (field, end) = field_at(text, at, at + length, vocabulary)?;
         let print = Print::of(&field.name, field.kind);
-        Ok(Self { reader: Reader::field(field.clone()), print, width, fields: vec![field], end })
+        Ok(Self { reader: Reader::field(field.clone().shown()), print, width, fields: vec![field], end })
     }
 
     fn transformer(text: &str, at: usize, width: usize, vocabulary: Vocabulary<'_>) -> Result<Self, TemplateError> {

@@ -60,7 +60,7 @@ pub enum Code {
     LoadUnknownItem,
     /// A form that Falco has replaced by another.
     LoadDeprecatedItem,
-    /// An item that is ours does less than it seems to.
+    /// Falco passes over an item or key that is ours. Said only where asked for ([`crate::load_beside_falco`]).
     LoadWarningExtension,
     /// An appended exception without values, or an appended rule without anything to append.
     LoadAppendNoValues,
@@ -266,6 +266,8 @@ pub(crate) struct Reporter<'a> {
     line_starts: Vec<Vec<usize>>,
     problems: Vec<Problem>,
     dropped: usize,
+    /// Is it said what Falco makes of our own items and keys?
+    is_beside_falco: bool,
 }
 
 /// Characters of a source line kept in a problem.
@@ -277,7 +279,12 @@ impl<'a> Reporter<'a> {
             std::iter::once(0).chain(source.text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
         };
         let line_starts = sources.iter().map(starts).collect();
-        Self { sources, line_starts, problems: Vec::new(), dropped: 0 }
+        Self { sources, line_starts, problems: Vec::new(), dropped: 0, is_beside_falco: false }
+    }
+
+    /// From now on it is said what Falco makes of our own items and keys.
+    pub(crate) fn beside_falco(self) -> Self {
+        Self { is_beside_falco: true, ..self }
     }
 
     pub(crate) fn source(&self, file: usize) -> &'a str {
@@ -304,6 +311,20 @@ impl<'a> Reporter<'a> {
         hint: Option<String>,
     ) {
         self.add(Severity::Warning, code, place, item, message.into(), hint);
+    }
+
+    /// Falco passes over something of ours.
+    pub(crate) fn passed_over(&mut self, place: Place, item: &str, message: impl Into<String>) {
+        if self.is_beside_falco {
+            self.warning(Code::LoadWarningExtension, place, item, message, None);
+        }
+    }
+
+    /// Falco does not load a file with something of ours.
+    pub(crate) fn not_loaded(&mut self, place: Place, item: &str, message: impl Into<String>, hint: &str) {
+        if self.is_beside_falco {
+            self.error(Code::LoadErrExtension, place, item, message, Some(hint.to_owned()));
+        }
     }
 
     pub(crate) fn error_count(&self) -> usize {

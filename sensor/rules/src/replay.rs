@@ -117,7 +117,7 @@ pub struct RuleCoverage {
     pub alerts: usize,
     /// Passed cases in which its silence was shown.
     pub silences: usize,
-    /// Its clauses, in the order in which they are written.
+    /// Its clauses, in the order in which they are written; then those of its `after`, if it is a sequence.
     pub clauses: Vec<ClauseCoverage>,
 }
 
@@ -139,6 +139,8 @@ pub struct ClauseCoverage {
     pub decided_false: bool,
     /// It asks for nothing but the event's type, so that the rule is not tried where it is false.
     pub is_about_types: bool,
+    /// It stands in the `after` of a sequence, and what it decides is whether an event is the first of one.
+    pub is_of_after: bool,
 }
 
 impl ClauseCoverage {
@@ -319,6 +321,15 @@ impl<'r> Run<'r> {
                 rules.numbered(*number).outline.decide(context, deciding);
                 decided.extend(deciding.iter().map(|(clause, was)| (*number, *clause, *was)));
             }
+            // The clauses of `after` are numbered behind the rule's own.
+            for number in rules.sequences() {
+                let rule = rules.numbered(*number);
+                let Some(asked) = rule.sequence_begun_by(event) else { continue };
+                deciding.clear();
+                asked.outline.decide(context, deciding);
+                let first = rule.outline.clause_count();
+                decided.extend(deciding.iter().map(|(clause, was)| (*number, first + *clause, *was)));
+            }
         });
         for alert in said {
             *counts.entry(alert.rule.clone()).or_default() += 1;
@@ -408,8 +419,10 @@ pub fn coverage(rules: &RuleSet, results: &[CaseResult]) -> Coverage {
 }
 
 fn clauses(number: u32, rule: &Rule, decided: &BTreeSet<(u32, usize, bool)>) -> Vec<ClauseCoverage> {
-    let all = rule.outline.clauses().into_iter().enumerate();
-    all.map(|(clause, outline)| {
+    let own = rule.outline.clauses().into_iter().map(|outline| (outline, false));
+    let after = rule.sequence().map(|asked| asked.outline.clauses()).unwrap_or_default();
+    let all = own.chain(after.into_iter().map(|outline| (outline, true))).enumerate();
+    all.map(|(clause, (outline, is_of_after))| {
         let place = outline.place();
         ClauseCoverage {
             text: outline.to_string(),
@@ -419,6 +432,7 @@ fn clauses(number: u32, rule: &Rule, decided: &BTreeSet<(u32, usize, bool)>) -> 
             decided_true: decided.contains(&(number, clause, true)),
             decided_false: decided.contains(&(number, clause, false)),
             is_about_types: outline.is_about_types(),
+            is_of_after,
         }
     })
     .collect()

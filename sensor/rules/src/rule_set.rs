@@ -9,6 +9,7 @@ use crate::event::{Event, EventKind, EventType, SYSCALL};
 use crate::output::{Extra, Template};
 use crate::program::{Entry, Program};
 use crate::source::Sources;
+use crate::state::sequence::Sequence;
 use crate::state::{Stateful, What};
 
 /// One rule.
@@ -74,9 +75,23 @@ impl Rule {
         self.stateful.as_ref()?.first_types()
     }
 
+    /// What it asks for, if it is a sequence.
+    pub(crate) fn sequence(&self) -> Option<&Sequence> {
+        match &self.stateful.as_ref()?.what {
+            What::Sequence(asked) => Some(asked),
+            _ => None,
+        }
+    }
+
+    /// The same, if an event of this source and type may be the first of it.
+    pub(crate) fn sequence_begun_by(&self, event: &Event) -> Option<&Sequence> {
+        let is_for = |asked: &&Sequence| self.source == event.source() && asked.types.contains(event.event_type());
+        self.sequence().filter(is_for)
+    }
+
     /// What must come before it, if it is a sequence.
     fn as_first(&self, rule: u32) -> Option<Entry<'_>> {
-        let What::Sequence(asked) = &self.stateful.as_ref()?.what else { return None };
+        let asked = self.sequence()?;
         Some(Entry { rule, source: &self.source, condition: &asked.after, types: &asked.types })
     }
 }

@@ -30,6 +30,7 @@ use crate::rule_set::{Rule, RuleSet};
 
 use clock::Clock;
 use count::{Count, Seen};
+use fields::Shape;
 use first_seen::{FirstSeen, Known};
 use sequence::{First, Sequence};
 pub use snapshot::SnapshotError;
@@ -125,6 +126,16 @@ impl Stateful {
 }
 
 impl What {
+    /// As far as an output's fields care.
+    pub(crate) fn shape(&self) -> Shape {
+        match self {
+            Self::Count(..) => Shape::Count,
+            Self::Spike(_) => Shape::Spike,
+            Self::FirstSeen(_) => Shape::FirstSeen,
+            Self::Sequence(_) => Shape::Sequence,
+        }
+    }
+
     /// An entry that was not touched for longer is as good as none.
     fn keep_ns(&self) -> u64 {
         match self {

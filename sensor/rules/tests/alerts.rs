@@ -195,6 +195,33 @@ fn what_cannot_be_added() {
 }
 
 #[test]
+fn outputs_of_rules_over_more_than_one_event_are_added_to() {
+    let text = "\
+- rule: Opened then read
+  desc: d
+  condition: evt.type = execve
+  output: o
+  priority: INFO
+  cairn:
+    sequence: {after: evt.type = openat, by: [{after: fd.name, then: proc.exepath}], within: 1m}
+    output: \"%proc.name after %cairn.first.fd.name\"
+";
+    let loaded = load(&[RulesFile { path: "rules.yaml", text }]);
+    assert!(loaded.is_ok(), "{}", cairn_rules::problem::render(&loaded.problems));
+    let entries = json!([{"extra_output": "by %cairn.first.proc.name", "extra_fields": ["cairn.first.evt.num", {"w": "%cairn.window"}]}]);
+    let entries: Vec<AppendOutput> = serde_json::from_value(entries).unwrap();
+    let rules = Arc::new(loaded.rules.append_output(&entries).unwrap());
+    let text = "- {name: n, expect: [Opened then read], events: [open: {path: /bin/x, process: {exe: /bin/cp}}, exec: /bin/x]}\n";
+    let parsed = replay::parse(&[RulesFile { path: "cases.yaml", text }]);
+    let result = replay::run(&rules, &parsed.cases[0]);
+    assert!(result.passed, "{}", result.reason);
+    let alert = &result.alerts[0];
+    assert_eq!(alert.output, "x after /bin/x by cp");
+    let fields = &alert.to_falco_json("h")["output_fields"];
+    assert_eq!((&fields["cairn.first.evt.num"], &fields["w"]), (&json!(1), &json!("1m")));
+}
+
+#[test]
 fn a_threshold_drops_rules() {
     assert_eq!(rules("x").at_least(Priority::Warning).rules().len(), 1);
     assert_eq!(rules("x").at_least(Priority::Debug).rules().len(), 1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_rules::capture::{Compression, Writer};
-use cairn_rules::replay::{self, Attachment, Case, CaseResult};
+use cairn_rules::replay::{self, Attachment, Case, CaseResult, ClauseCoverage};
 use cairn_rules::{Engine, EventTrace, Limits, Matching, Problem, RuleSet, RulesFile, load};
 
 const DOCUMENT: &str = include_str!("../REPLAY.md");
@@ -362,4 +362,72 @@ fn the_files_that_cases_name() {
     let text = "- {name: a, capture: x.scap}\n- {name: b, events: [{source: json, file: y.jsonl}, exec: /bin/sh]}\n";
     assert_eq!(replay::named_files(text), ["x.scap", "y.jsonl"]);
     assert_eq!(replay::named_files("a: [").len() + replay::named_files("exec: /bin/sh").len(), 0);
+}
+
+#[test]
+fn the_clauses_of_a_sequence_s_after_are_covered_as_its_own() {
+    let text = "\
+- macro: in_tmp
+  condition: (fd.directory = /tmp)
+- rule: Written then run
+  desc: d
+  condition: evt.type = execve and proc.name != sh
+  output: o
+  priority: INFO
+  cairn:
+    sequence:
+      after: evt.type = openat and (in_tmp or fd.name startswith /var/tmp/) and evt.is_open_write = true
+      by: [{after: fd.name, then: proc.exepath}]
+      within: 1m
+";
+    let covered = |cases: &str| {
+        let rules = rules(text);
+        let results: Vec<_> = self::cases(cases).iter().map(|case| replay::run(&rules, case)).collect();
+        assert!(results.iter().all(|result| result.passed), "{results:?}");
+        let coverage = replay::coverage(&rules, &results);
+        let line = |clause: &ClauseCoverage| {
+            let what = match (clause.decided_true, clause.decided_false) {
+                (true, true) => "both",
+                (true, false) => "true",
+                (false, true) => "false",
+                (false, false) => "nothing",
+            };
+            let after = if clause.is_of_after { "after: " } else { "" };
+            format!("{}:{} {after}{} {what}", clause.line, clause.column, clause.text)
+        };
+        coverage.rules[0].clauses.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let run = "\
+- name: written, then run
+  expect: [Written then run]
+  events: [open: {path: /tmp/x, flags: [O_WRONLY]}, exec: /tmp/x]
+";
+    insta::assert_snapshot!(covered(run), @r"
+    5:14 evt.type = execve true
+    5:36 proc.name != sh true
+    10:14 after: evt.type = openat true
+    10:37 after: in_tmp true
+    10:47 after: fd.name startswith /var/tmp/ nothing
+    10:81 after: evt.is_open_write = true true
+    ");
+    // A read decides by the last clause of `after`, an open elsewhere by what `or` joins; the shell by the rule's own.
+    let more = "\
+- name: read, then run
+  expect: []
+  events: [open: /tmp/x, exec: /tmp/x]
+- name: written elsewhere
+  expect: []
+  events: [open: {path: /home/x, flags: [O_WRONLY]}, exec: /home/x]
+- name: the shell
+  expect: []
+  events: [open: {path: /tmp/sh, flags: [O_WRONLY]}, exec: /tmp/sh]
+";
+    insta::assert_snapshot!(covered(&[run, more].concat()), @r"
+    5:14 evt.type = execve true
+    5:36 proc.name != sh both
+    10:14 after: evt.type = openat true
+    10:37 after: in_tmp both
+    10:47 after: fd.name startswith /var/tmp/ false
+    10:81 after: evt.is_open_write = true both
+    ");
 }

@@ -210,7 +210,8 @@ impl Outline {
         }
     }
 
-    fn clause_count(&self) -> usize {
+    /// How many clauses it has.
+    pub(crate) fn clause_count(&self) -> usize {
         match &self.shape {
             Shape::All(parts) | Shape::Any(parts) => parts.iter().map(|part| part.clause_count()).sum(),
             _ => 1,

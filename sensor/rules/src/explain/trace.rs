@@ -51,6 +51,21 @@ pub struct Trace {
     pub omitted: usize,
     /// Fields it asks for that are not supplied: checks on them are false.
     pub blind_fields: Vec<String>,
+    /// What its `after` made of the event, if it is a sequence and such events may be the first of it.
+    pub after: Option<AfterTrace>,
+}
+
+/// What came of trying a sequence's `after`, which an event may satisfy whatever it is to the rule's own condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AfterTrace {
+    /// Did it hold?
+    pub holds: bool,
+    /// The event is kept as the first of a sequence: it held, and has all fields of `by`.
+    pub is_kept: bool,
+    /// The parts that decided it.
+    pub reasons: Vec<Reason>,
+    /// Reasons left out, because there are more than [`TRACE_REASONS_MAX`].
+    pub omitted: usize,
 }
 
 /// What came of trying a rule.
@@ -137,14 +152,24 @@ impl Engine {
 /// Before the engine has said which alerts go out: what held is [`Verdict::Held`].
 fn look(rules: &RuleSet, context: &Context<'_>, wanted: Option<&str>) -> EventTrace {
     let event = context.event;
-    let tried = || rules.for_event(event).iter().map(|number| rules.numbered(*number));
-    let traces = match wanted {
-        None => tried().map(|rule| trace(rule, context)).collect(),
-        Some(name) => vec![match tried().find(|rule| rule.name == name) {
-            Some(rule) => trace(rule, context),
-            None => untried(rules, event, name),
-        }],
+    let tried = rules.for_event(event);
+    let is_asked = |number: &u32| match wanted {
+        None => tried.contains(number) || rules.numbered(*number).sequence_begun_by(event).is_some(),
+        Some(name) => rules.numbered(*number).name == name,
     };
+    let number_max = u32::try_from(rules.rules().len()).unwrap_or(u32::MAX);
+    let mut traces: Vec<Trace> = (0..number_max)
+        .filter(is_asked)
+        .map(|number| {
+            let rule = rules.numbered(number);
+            let of_rule =
+                if tried.contains(&number) { trace(rule, context) } else { untried(rules, event, &rule.name) };
+            Trace { after: after(rule, context), ..of_rule }
+        })
+        .collect();
+    if let (Some(name), true) = (wanted, traces.is_empty()) {
+        traces.push(untried(rules, event, name));
+    }
     let (source, event_type) = match &event.kind {
         EventKind::Document(document) => (document.source.clone(), document.source.clone()),
         _ => (crate::event::SYSCALL.to_owned(), event.event_type().name().to_owned()),
@@ -176,7 +201,17 @@ pub(crate) fn trace(rule: &Rule, context: &Context<'_>) -> Trace {
         reasons: top,
         omitted: reasons.omitted,
         blind_fields: rule.blind_fields.clone(),
+        after: None,
     }
+}
+
+/// Why a sequence's `after` holds for what the context shows, or does not; nothing where it is not tried.
+fn after(rule: &Rule, context: &Context<'_>) -> Option<AfterTrace> {
+    let asked = rule.sequence_begun_by(context.event)?;
+    let holds = asked.outline.holds(context);
+    let mut reasons = Reasons { left: TRACE_REASONS_MAX, omitted: 0 };
+    let top = reasons.of(&asked.outline, None, context);
+    Some(AfterTrace { holds, is_kept: holds && asked.has_key(context), reasons: top, omitted: reasons.omitted })
 }
 
 /// A rule that was asked about and is not for this event.
@@ -211,6 +246,7 @@ fn untried(rules: &RuleSet, event: &Event, name: &str) -> Trace {
         reasons: Vec::new(),
         omitted: 0,
         blind_fields: rule.map_or_else(Vec::new, |rule| rule.blind_fields.clone()),
+        after: None,
     }
 }
 
@@ -339,13 +375,34 @@ impl fmt::Display for Trace {
         }
         // Why a rule alerted is in its alert.
         if self.verdict == Verdict::NotHeld {
-            self.reasons.iter().try_for_each(|reason| reason.print(out, 2))?;
-            if self.omitted > 0 {
-                write!(out, "\n    and {} more reasons", self.omitted)?;
+            print(&self.reasons, self.omitted, out, 2)?;
+        }
+        match &self.after {
+            Some(after) if after.holds || self.verdict != Verdict::Alerted => write!(out, "\n{after}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for AfterTrace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.holds, self.is_kept) {
+            (true, true) => out.write_str("    after: held, and the event is kept as the first of a sequence"),
+            (true, false) => out.write_str("    after: held, but the event lacks a field of `by`, so it is not kept"),
+            (false, _) => {
+                out.write_str("    after: no")?;
+                print(&self.reasons, self.omitted, out, 3)
             }
         }
-        Ok(())
     }
+}
+
+fn print(reasons: &[Reason], omitted: usize, out: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+    reasons.iter().try_for_each(|reason| reason.print(out, depth))?;
+    if omitted > 0 {
+        write!(out, "\n{}and {omitted} more reasons", "  ".repeat(depth))?;
+    }
+    Ok(())
 }
 
 impl Reason {
@@ -515,6 +572,57 @@ mod tests {
         event 2: execve by `b`
           ALERT R (r.yaml:1)
         "#);
+    }
+
+    #[test]
+    fn what_after_made_of_an_event_is_said() {
+        let text = "\
+- rule: Written then run
+  desc: d
+  condition: evt.type = execve and proc.name != sh
+  output: o
+  priority: INFO
+  cairn:
+    sequence:
+      after: evt.type in (openat, execve) and fd.name startswith /tmp/ and fd.num >= 0
+      by: [{after: fd.name, then: proc.exepath}]
+      within: 1m
+";
+        let loaded = load(&[RulesFile { path: "r.yaml", text }]);
+        assert!(loaded.is_ok(), "{:?}", loaded.problems);
+        let cases = "\
+- name: c
+  expect: [Written then run]
+  events: [open: {path: /etc/x, syscall: openat}, open: {path: /tmp/x, syscall: openat}, exec: /tmp/sh, exec: /tmp/x]
+";
+        let parsed = replay::parse(&[RulesFile { path: "c.yaml", text: cases }]);
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let (rules, case) = (Arc::new(loaded.rules), &parsed.cases[0]);
+        let mut said = Vec::new();
+        replay::explain(&rules, case, None, None, Matching::All, |trace| said.push(trace.to_string())).unwrap();
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        event 1: openat by `cat`
+          not tried Written then run (r.yaml:1)
+            the rule is for execve, the event is openat
+            after: no
+              false: fd.name startswith /tmp/; fd.name is "/etc/x"  (r.yaml:8:47)
+        event 2: openat by `cat`
+          not tried Written then run (r.yaml:1)
+            the rule is for execve, the event is openat
+            after: held, and the event is kept as the first of a sequence
+        event 3: execve by `sh`
+          no    Written then run (r.yaml:1)
+            false: proc.name != sh; proc.name is "sh"  (r.yaml:3:36)
+            after: no
+              false: fd.name startswith /tmp/; fd.name is absent  (r.yaml:8:47)
+              false: fd.num >= 0; fd.num is absent  (r.yaml:8:76)
+        event 4: execve by `x`
+          ALERT Written then run (r.yaml:1)
+        "#);
+        let mut named = Vec::new();
+        let rule = Some("Written then run");
+        replay::explain(&rules, case, None, rule, Matching::All, |trace| named.push(trace.to_string())).unwrap();
+        assert_eq!(named, said);
     }
 
     #[test]

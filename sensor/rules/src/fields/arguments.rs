@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::descriptor::{self, View};
-use super::{constants, flags};
+use super::{FieldArgument, Value, constants, flags};
 use crate::engine::Context;
 use crate::event::{EventKind, Param, ParamDoc, Text};
 
@@ -89,6 +89,33 @@ fn alias(name: &str) -> Option<&'static str> {
 pub(super) fn by_place<'a>(context: &Context<'a>, place: usize) -> Option<Shown<'a>> {
     let doc = documented(context).get(place)?;
     Some(show(context, doc, &given(context, doc.name)?))
+}
+
+/// A parameter as outputs show `evt.rawarg`: numbers as the numbers they are, all else as in conditions.
+pub(super) fn typed<'a>(context: &Context<'a>, argument: &FieldArgument) -> Option<Value<'a>> {
+    let all = documented(context);
+    let doc = match argument {
+        FieldArgument::Key(name) => all.iter().find(|doc| doc.name == &**name || alias(name) == Some(doc.name)),
+        FieldArgument::Index(place) => all.get(*place),
+        FieldArgument::None => None,
+    }?;
+    Some(match given(context, doc.name)? {
+        Given::Signed(number) => Value::Number(of_width(doc.kind, number)),
+        Given::Unsigned(number) => Value::number(number),
+        Given::OpenFlags(bits) => Value::number(constants::falco_open_flags(bits)),
+        other => Value::Text(show(context, doc, &other).raw),
+    })
+}
+
+/// A number as its parameter's type holds it: an id that is none, -1, is the largest there is.
+fn of_width(kind: &str, number: i64) -> i128 {
+    match kind {
+        "UID" | "GID" | "UINT32" | "FLAGS32" | "ENUMFLAGS32" | "MODE" => (number as u32).into(),
+        "UINT16" | "FLAGS16" | "ENUMFLAGS16" | "PORT" => (number as u16).into(),
+        "UINT8" | "FLAGS8" | "ENUMFLAGS8" | "SIGTYPE" => (number as u8).into(),
+        "UINT64" | "RELTIME" | "ABSTIME" => (number as u64).into(),
+        _ => number.into(),
+    }
 }
 
 /// All that are known, as `name=raw(resolved)`.

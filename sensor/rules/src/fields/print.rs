@@ -14,6 +14,8 @@ pub(crate) enum Print {
     Padded,
     /// Upper case hexadecimal digits, in JSON too.
     Hexadecimal,
+    /// Octal digits, in JSON too.
+    Octal,
     /// A moment: text in text, nanoseconds since the epoch in JSON.
     Moment,
     /// Bytes that are no text: a dot for each that cannot be printed.
@@ -23,12 +25,48 @@ pub(crate) enum Print {
 /// The fields that are text in an output and the event's time in JSON.
 const MOMENTS: &[&str] = &["evt.time", "evt.time.s", "evt.time.iso8601", "evt.datetime", "evt.datetime.s"];
 
+/// Parameters that are hexadecimal as raw arguments. Upstream has a format for each parameter of each event, and shows `evt.rawarg.NAME` in
+/// that of the first event of its table with a parameter of the name, whichever event it is shown of.
+const HEXADECIMAL_ARGUMENTS: &[&str] = &[
+    "argument",
+    "cap_effective",
+    "cap_inheritable",
+    "cap_permitted",
+    "creat_flags",
+    "dev",
+    "error",
+    "features",
+    "flags",
+    "how",
+    "ip",
+    "key",
+    "mask",
+    "nstype",
+    "op",
+    "operation",
+    "peer",
+    "prot",
+    "request",
+    "resolve",
+    "sem_flg_0",
+    "sem_flg_1",
+    "semflg",
+    "source",
+];
+
 impl Print {
     /// Of a field by its name with or without argument, and its kind.
     pub(crate) fn of(name: &str, kind: Kind) -> Self {
         let name = name.split('[').next().unwrap_or(name);
         if MOMENTS.contains(&name) {
             return Self::Moment;
+        }
+        if let Some(argument) = name.strip_prefix("evt.rawarg.") {
+            return match argument {
+                "mode" => Self::Octal,
+                _ if HEXADECIMAL_ARGUMENTS.contains(&argument) => Self::Hexadecimal,
+                _ => Self::Plain,
+            };
         }
         match TABLES.known.get(name).map(|known| known.print) {
             Some(Self::Plain) | None if kind == Kind::Bytes => Self::Bytes,
@@ -49,7 +87,7 @@ impl Print {
     pub(crate) fn text(self, value: &FieldValue) -> String {
         match (self, value) {
             (Self::Padded, FieldValue::Number(number)) => format!("{number:09}"),
-            (Self::Hexadecimal, FieldValue::Number(number)) => hexadecimal(*number),
+            (Self::Hexadecimal | Self::Octal, value) => self.digits(value).unwrap_or_else(|| value.to_string()),
             (Self::Bytes, FieldValue::Text(bytes)) => dots(bytes.as_bytes()),
             (_, FieldValue::List(_)) => cut(value.to_string(), LIST_TEXT_BYTES_MAX),
             (_, value) => value.to_string(),
@@ -61,16 +99,27 @@ impl Print {
         match (self, value) {
             (_, FieldValue::Absent) => FieldValue::Absent,
             (Self::Moment, _) => FieldValue::from(Value::number(time_ns)),
-            (Self::Hexadecimal, FieldValue::Number(number)) => FieldValue::Text(hexadecimal(number).into()),
+            (Self::Hexadecimal | Self::Octal, value) => match self.digits(&value) {
+                Some(digits) => FieldValue::Text(digits.into()),
+                None => value,
+            },
             (Self::Bytes, FieldValue::Text(bytes)) => FieldValue::Text(dots(bytes.as_bytes()).into()),
             (_, value) => value,
         }
     }
-}
 
-/// Device numbers are 32 bits upstream, and one below zero is shown as those.
-fn hexadecimal(number: i64) -> String {
-    i32::try_from(number).map_or_else(|_| format!("{number:X}"), |number| format!("{number:X}"))
+    /// A number in digits of another base; nothing for what is no number. Device numbers are 32 bits upstream, and one below zero is
+    /// shown as those.
+    fn digits(self, value: &FieldValue) -> Option<String> {
+        let number = match value {
+            FieldValue::Number(number) => {
+                i32::try_from(*number).map_or(*number as u64, |number| (number as u32).into())
+            }
+            FieldValue::Unsigned(number) => *number,
+            _ => return None,
+        };
+        Some(if self == Self::Octal { format!("{number:o}") } else { format!("{number:X}") })
+    }
 }
 
 fn dots(bytes: &[u8]) -> String {
@@ -120,6 +169,11 @@ mod tests {
         assert_eq!(print("fd.dev"), Print::Hexadecimal);
         assert_eq!(print("evt.buffer"), Print::Bytes);
         assert_eq!(print("evt.datetime.s"), Print::Moment);
+        let raw = |name| Print::of(name, Kind::Dynamic);
+        assert_eq!(raw("evt.rawarg.fd"), Print::Plain);
+        assert_eq!(raw("evt.rawarg.flags"), Print::Hexadecimal);
+        assert_eq!(raw("evt.rawarg.mode"), Print::Octal);
+        assert_eq!(Print::of("evt.arg.flags", Kind::Dynamic), Print::Plain);
         assert_eq!(Print::of("ka.verb", Kind::Text), Print::Plain);
     }
 
@@ -131,13 +185,25 @@ mod tests {
         assert_eq!(Print::Hexadecimal.text(&number(64_769)), "FD01");
         assert_eq!(Print::Hexadecimal.text(&number(-1)), "FFFFFFFF");
         assert_eq!(Print::Hexadecimal.field(number(64_769), 0), FieldValue::Text("FD01".into()));
+        assert_eq!(Print::Hexadecimal.text(&number(1 << 40)), "10000000000");
+        assert_eq!(
+            Print::Hexadecimal.field(FieldValue::Unsigned(u64::MAX), 0),
+            FieldValue::Text("FFFFFFFFFFFFFFFF".into())
+        );
+        assert_eq!(Print::Octal.text(&number(0o4755)), "4755");
+        assert_eq!(Print::Octal.field(number(0), 0), FieldValue::Text("0".into()));
+        let text = FieldValue::Text("/dev/sda1".into());
+        assert_eq!(
+            (Print::Hexadecimal.text(&text), Print::Hexadecimal.field(text.clone(), 0)),
+            ("/dev/sda1".into(), text)
+        );
         let time = FieldValue::Text("16:17:57.881781397".into());
         assert_eq!(Print::Moment.text(&time), "16:17:57.881781397");
         assert_eq!(Print::Moment.field(time, 1_470_327_477_881_781_397), number(1_470_327_477_881_781_397));
         let bytes = FieldValue::Text(Text::from(&b"GET /\r\n\xca\xfe"[..]));
         assert_eq!(Print::Bytes.text(&bytes), "GET /....");
         assert_eq!(Print::Bytes.field(bytes, 0), FieldValue::Text("GET /....".into()));
-        for print in [Print::Plain, Print::Padded, Print::Hexadecimal, Print::Moment, Print::Bytes] {
+        for print in [Print::Plain, Print::Padded, Print::Hexadecimal, Print::Octal, Print::Moment, Print::Bytes] {
             assert_eq!(print.text(&FieldValue::Absent), "<NA>");
             assert_eq!(print.field(FieldValue::Absent, 7), FieldValue::Absent);
         }

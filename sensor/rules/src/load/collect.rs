@@ -219,10 +219,14 @@ impl Collector {
                 self.macro_item(&fields, reporter);
             }
             "cairn_source" => {
+                let message = "Falco passes over `cairn_source`, and skips the rules for that source";
+                reporter.passed_over(place, &label, message);
                 let fields = Fields::own(node, pairs, file, label, &source::KEYS, reporter);
                 self.source(&fields, reporter);
             }
             "cairn_honeytokens" => {
+                let message = "Falco passes over `cairn_honeytokens`, and has none of its rules";
+                reporter.passed_over(place, &label, message);
                 let fields = Fields::own(node, pairs, file, label, &honeytokens::KEYS, reporter);
                 self.honeytokens(&fields, reporter);
             }
@@ -375,6 +379,10 @@ impl Collector {
         let source = fields.scalar("source", reporter);
         let has_source = source.is_some();
         let extension = extension::read(fields, reporter);
+        if let Some(node) = fields.get("cairn").filter(|node| !node.is_null()) {
+            let message = "Falco ignores `cairn`: there the rule alerts on each event that its condition holds for";
+            reporter.passed_over(fields.place_of(node), &fields.item, message);
+        }
         let is_extension_broken = extension.is_none() && fields.get("cairn").is_some_and(|node| !node.is_null());
         let is_broken = description.is_none() || output.is_none() || priority.is_none() || is_extension_broken;
         let Some(condition) = condition else { return };
@@ -464,7 +472,12 @@ impl Collector {
                     let text = fields.scalar(key, reporter);
                     rule.priority = text.and_then(|text| priority(fields, &text, reporter)).unwrap_or(rule.priority);
                 }
-                "cairn" => rule.extension = extension::read(fields, reporter),
+                "cairn" => {
+                    let place = fields.get(key).map_or(fields.place(), |node| fields.place_of(node));
+                    let hint = "override it in a file that Falco does not read";
+                    reporter.not_loaded(place, &fields.item, "Falco knows no override of `cairn`", hint);
+                    rule.extension = extension::read(fields, reporter);
+                }
                 "enabled" => rule.enabled = fields.boolean(key, rule.enabled, reporter),
                 "warn_evttypes" => rule.warn_evttypes = fields.boolean(key, rule.warn_evttypes, reporter),
                 "skip-if-unknown-filter" => {

@@ -362,6 +362,7 @@ pub(super) fn compile(
             let message = "`after` can never hold: its event types exclude each other";
             reporter.warning(Code::LoadCompileCondition, text.place_at(0, reporter), item, message, None);
         }
+        finish::locate(&compiled.outline, text, reporter);
         fields.extend(compiled.facts.fields.iter().cloned());
         after = Some(compiled);
     }
@@ -386,6 +387,7 @@ pub(super) fn compile(
             within_ns: *within_ns,
             types: after.types,
             after: after.node,
+            outline: after.outline,
             by: after_by.into(),
         }),
         (Asked::Sequence { .. }, None) => return None,
@@ -398,7 +400,7 @@ pub(super) fn compile(
 }
 
 /// The fields of the first event that an output shows.
-pub(super) fn shown<'t>(fields: impl Iterator<Item = &'t str>, vocabulary: Vocabulary<'_>) -> Box<[(String, Reader)]> {
+pub(crate) fn shown<'t>(fields: impl Iterator<Item = &'t str>, vocabulary: Vocabulary<'_>) -> Box<[(String, Reader)]> {
     let names: BTreeSet<&str> = fields.filter_map(|name| name.strip_prefix(FIRST)).collect();
     let reader = |name: &&str| {
         let field = parse_field(name).ok()?;

@@ -410,7 +410,7 @@ fn rule(
 }
 
 /// Says of each part of a condition where it stands in its file.
-fn locate(outline: &Outline, text: &Joined, reporter: &Reporter<'_>) {
+pub(super) fn locate(outline: &Outline, text: &Joined, reporter: &Reporter<'_>) {
     outline.locate(&|offset| {
         let (file, line, column) = reporter.position(text.place_at(offset, reporter));
         Location { file: file.into(), line, column }
@@ -510,6 +510,12 @@ fn template(
                 let hint = Some("show the fields wanted, such as `%container.id`".to_owned());
                 let place = output.place_at(offset, reporter);
                 reporter.warning(Code::LoadDeprecatedItem, place, item, message, hint);
+            }
+            let is_falcos = definition.extension.as_ref().is_none_or(|extension| extension.output.is_none());
+            if let (true, Some(field)) = (is_falcos, template.fields().find(|name| state::is_ours(name))) {
+                let message = format!("Falco knows no field `{field}`");
+                let hint = "give this output inside the key `cairn`, and beside it one without such fields";
+                reporter.not_loaded(output.place_at(0, reporter), item, message, hint);
             }
             Some(template)
         }

@@ -9,13 +9,15 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::Template;
 use crate::limits::APPEND_MAX;
+use crate::load::extension;
 use crate::rule_set::{Rule, RuleSet};
-use crate::source::Sources;
+use crate::source::{Sources, Vocabulary};
 
 /// One entry of `append_output`: what is added to which rules' outputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -119,7 +121,9 @@ impl RuleSet {
                     add(rule, entry, sources)?;
                 }
             }
-            rule.template = template(&rule.name, &rule.output, &rule.source, sources)?;
+            let output = rule.output.clone();
+            rule.template = template(rule, &output, sources)?;
+            show_first(rule, sources);
             Ok(())
         })
     }
@@ -135,11 +139,12 @@ fn add(rule: &mut Rule, entry: &AppendOutput, sources: &Sources) -> Result<(), A
     for field in &entry.extra_fields {
         match field {
             ExtraField::Raw(name) => {
-                rule.extra.raw.push(template(&rule.name, &format!("%{name}"), &rule.source, sources)?);
+                let field = template(rule, &format!("%{name}"), sources)?;
+                rule.extra.raw.push(field);
             }
             ExtraField::Formatted(texts) => {
                 for (name, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
-                    let template = template(&rule.name, text, &rule.source, sources)?;
+                    let template = template(rule, text, sources)?;
                     rule.extra.formatted.insert(name.clone(), template);
                 }
             }
@@ -148,10 +153,26 @@ fn add(rule: &mut Rule, entry: &AppendOutput, sources: &Sources) -> Result<(), A
     Ok(())
 }
 
-fn template(rule: &str, text: &str, source: &str, sources: &Sources) -> Result<Template, AppendError> {
-    let position = sources.position(source).expect("invariant: a rule's source is among those of its set");
-    Template::parse(text, sources.vocabulary(position)).map_err(|error| AppendError::Template {
-        rule: rule.to_owned(),
+/// A sequence keeps of its first event what its alerts show, which may be more now.
+fn show_first(rule: &mut Rule, sources: &Sources) {
+    let vocabulary = vocabulary(rule, sources);
+    let extra = rule.extra.raw.iter().chain(rule.extra.formatted.values());
+    let fields = std::iter::once(&rule.template).chain(extra).flat_map(Template::fields);
+    let shown = extension::shown(fields, vocabulary);
+    // Rules that have just been loaded are nobody else's.
+    if let Some(stateful) = rule.stateful.as_mut().and_then(Arc::get_mut) {
+        stateful.shown = shown;
+    }
+}
+
+fn vocabulary<'s>(rule: &Rule, sources: &'s Sources) -> Vocabulary<'s> {
+    let position = sources.position(&rule.source).expect("invariant: a rule's source is among those of its set");
+    sources.vocabulary(position).with_state(rule.stateful.as_ref().map(|stateful| stateful.what.shape()))
+}
+
+fn template(rule: &Rule, text: &str, sources: &Sources) -> Result<Template, AppendError> {
+    Template::parse(text, vocabulary(rule, sources)).map_err(|error| AppendError::Template {
+        rule: rule.name.clone(),
         template: text.to_owned(),
         offset: error.offset,
         message: error.message,

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::table::Kept;
-use crate::compile::{Node, Reader, TypeSet};
+use crate::compile::{Node, Outline, Reader, TypeSet};
+use crate::engine::Context;
 use crate::fields::FieldValue;
 use crate::limits::STATE_SHOWN_BYTES_MAX;
 use crate::text::Text;
@@ -17,9 +18,18 @@ pub(crate) struct Sequence {
     pub(crate) within_ns: u64,
     /// What must have happened, and for which event types it can hold.
     pub(crate) after: Arc<Node>,
+    /// The same as its author reads it.
+    pub(crate) outline: Arc<Outline>,
     pub(crate) types: TypeSet,
     /// The first event's fields that make its key, in the order of those of the second.
     pub(crate) by: Box<[Reader]>,
+}
+
+impl Sequence {
+    /// Has the event all that the key of a first event is made of? One that lacks a part of it pairs with none.
+    pub(crate) fn has_key(&self, context: &Context<'_>) -> bool {
+        self.by.iter().all(|reader| reader.read(context).is_some())
+    }
 }
 
 /// A first event.
