@@ -143,15 +143,20 @@ impl TileId {
         format!("{}.p", self.to_full())
     }
 
-    /// The first record that the tile covers.
+    /// The first record that the tile covers; the highest number there is for a tile that no tree has.
     #[must_use]
     pub const fn first_record(self) -> RecordIndex {
         let level = match self.kind {
             TileKind::Entries => 0,
             TileKind::Hashes(level) => level as u32,
         };
-        // Above level 6 only tile 0 exists in a tree of fewer than 2^64 records.
-        RecordIndex(if self.index == 0 { 0 } else { self.index << (8 * (level + 1)) })
+        let shift = 8 * (level + 1);
+        // Above level 6 only tile 0 exists in a tree of fewer than 2^64 records, but a path can name any.
+        RecordIndex(match self.index {
+            0 => 0,
+            index if shift < 64 && index >> (64 - shift) == 0 => index << shift,
+            _ => u64::MAX,
+        })
     }
 }
 
@@ -245,7 +250,7 @@ pub fn decode_entries(tile: TileId, bytes: &[u8]) -> Result<Vec<&[u8]>, TileErro
     let mut records = Vec::with_capacity(usize::from(tile.width));
     let mut rest = bytes;
     for position in 0..u64::from(tile.width) {
-        let index = RecordIndex(tile.index * TILE_WIDTH + position);
+        let index = RecordIndex(tile.index.saturating_mul(TILE_WIDTH).saturating_add(position));
         let cut = || TileError::Truncated { tile, index, offset: bytes.len() };
         let (len, after) = rest.split_first_chunk::<ENTRY_HEADER_LEN>().ok_or_else(cut)?;
         let (record, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len))).ok_or_else(cut)?;
@@ -363,6 +368,20 @@ mod tests {
         ] {
             assert!(path.parse::<TileId>().is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn tiles_that_no_tree_has_can_be_named() {
+        let last: TileId =
+            format!("tile/entries/{}", TileId::full(TileKind::Hashes(0), u64::MAX).to_string().split_off(7))
+                .parse()
+                .unwrap();
+        assert_eq!((last.index(), last.first_record()), (u64::MAX, RecordIndex(u64::MAX)));
+        assert!(matches!(decode_entries(last, b"\0"), Err(TileError::Truncated { .. })));
+        let high: TileId = "tile/63/001".parse().unwrap();
+        assert_eq!(high.first_record(), RecordIndex(u64::MAX));
+        assert_eq!(TileId::full(TileKind::Hashes(6), 255).first_record(), RecordIndex(255 << 56));
+        assert_eq!(TileId::full(TileKind::Hashes(6), 256).first_record(), RecordIndex(u64::MAX));
     }
 
     #[test]
