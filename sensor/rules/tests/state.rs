@@ -389,7 +389,43 @@ fn what_is_no_snapshot() {
     let mut longer = snapshot.clone();
     longer.push(0);
     assert!(matches!(engine.restore(&longer), Err(SnapshotError::Damaged { what: "something follows its end", .. })));
+    // The one source with its clock, said twice.
+    let clocks = 12 + 4..12 + 4 + (4 + "json".len() + 8 + 8);
+    let twice = [&snapshot[..12], &[2, 0, 0, 0], &snapshot[clocks.clone()], &snapshot[clocks.start..]].concat();
+    assert!(matches!(engine.restore(&twice), Err(SnapshotError::Damaged { what: "a source with two clocks", .. })));
+    for (at, what) in [(12, "clocks"), (clocks.end, "rules")] {
+        let mut many = snapshot.clone();
+        many[at + 2] = 1;
+        let refused = engine.restore(&many);
+        let expected = matches!(refused, Err(SnapshotError::Damaged { what: "more than there can be", .. }));
+        assert!(expected, "{what}: {refused:?}");
+    }
     assert_eq!(engine.snapshot(), snapshot, "what is refused changes nothing");
+}
+
+/// A snapshot may be read although it was changed; the one that is made after that can be read in any case.
+#[test]
+fn one_changed_byte_does_not_spread() {
+    let rules = rules(&rule("{spike: {by: ['json.value[/k]'], every: 2s, baseline: 8s, factor: 2, at_least: 2}}"));
+    let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+    (0..6).for_each(|second| drop(engine.handle(&event(BEGIN + second * SECOND, "k", "v", "b"))));
+    let snapshot = engine.snapshot();
+    let mut read = 0;
+    for at in 0..snapshot.len() {
+        for bit in 0..8 {
+            let mut changed = snapshot.clone();
+            changed[at] ^= 1 << bit;
+            let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
+            if engine.restore(&changed).is_err() {
+                continue;
+            }
+            read += 1;
+            engine.handle(&event(BEGIN + 6 * SECOND, "k", "v", "b"));
+            let next = engine.snapshot();
+            assert_eq!(engine.restore(&next), Ok(()), "byte {at}, bit {bit}");
+        }
+    }
+    assert!(read > 100, "{read}");
 }
 
 /// What is wrong with a rule's `cairn:` key, and where.

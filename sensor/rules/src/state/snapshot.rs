@@ -13,12 +13,15 @@
 //! Nothing follows. Whoever keeps the bytes keeps them whole; they are checked all the same.
 
 use super::clock::Clock;
+use super::spike::COUNT_MAX;
 use super::table::{Kept, Table};
 use super::{Keys, State, Watched};
 use crate::event::SYSCALL;
-use crate::limits::{SNAPSHOT_BYTES_MAX, SPIKE_STRETCHES_MAX};
+use crate::limits::{RULES_MAX, SNAPSHOT_BYTES_MAX, SOURCES_MAX, SPIKE_STRETCHES_MAX};
 
 const MAGIC: &[u8; 12] = b"cairn-state\x01";
+/// The kernel's clock, and one for each other source of events.
+const CLOCKS_MAX: usize = 1 + SOURCES_MAX;
 const FIRST_SEEN: u8 = 1;
 const SPIKE: u8 = 2;
 
@@ -94,7 +97,7 @@ impl State {
         let mut reader = Reader::new(bytes)?;
         let clocks = reader.clocks()?;
         let mut rules = Vec::new();
-        for _ in 0..reader.count()? {
+        for _ in 0..reader.count_to(RULES_MAX)? {
             rules.push(reader.rule(&clocks)?);
         }
         reader.end()?;
@@ -214,6 +217,11 @@ impl<'b> Reader<'b> {
         Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
     }
 
+    fn count_to(&mut self, max: usize) -> Result<usize, SnapshotError> {
+        let count = self.count()?;
+        if count > max { self.damaged("more than there can be") } else { Ok(count) }
+    }
+
     fn text(&mut self) -> Result<&'b str, SnapshotError> {
         let bytes = self.key()?;
         std::str::from_utf8(bytes).or_else(|_| self.damaged("a name that is not UTF-8"))
@@ -225,9 +233,13 @@ impl<'b> Reader<'b> {
     }
 
     fn clocks(&mut self) -> Result<Vec<(String, Clock)>, SnapshotError> {
-        let mut clocks = Vec::new();
-        for _ in 0..self.count()? {
+        let mut clocks: Vec<(String, Clock)> = Vec::new();
+        for _ in 0..self.count_to(CLOCKS_MAX)? {
             let source = self.text()?.to_owned();
+            // Rules are held to their source's clock: it has to be the one that goes on.
+            if clocks.iter().any(|(known, _)| *known == source) {
+                return self.damaged("a source with two clocks");
+            }
             clocks.push((source, Clock::resumed(self.number()?, self.number()?)));
         }
         Ok(clocks)
@@ -283,8 +295,7 @@ impl<'b> Reader<'b> {
         for _ in 0..count {
             let one = (self.number()?, self.number()?);
             let is_next = stretches.last().is_none_or(|(before, _)| *before < one.0);
-            // A count of one event a nanosecond is more than there can be; sums of these do not overflow.
-            if !is_next || one.0 > touched || one.1 > 1 << 48 {
+            if !is_next || one.0 > touched || one.1 > COUNT_MAX {
                 return self.damaged("a stretch that cannot be");
             }
             stretches.push(one);

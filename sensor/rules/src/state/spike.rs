@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 
 use super::table::Kept;
 
+/// More events in a stretch are not counted: one a nanosecond is more than there can be. Sums of these do not overflow.
+pub(super) const COUNT_MAX: u64 = 1 << 48;
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spike {
@@ -50,8 +53,12 @@ impl Stretches {
     /// One event. `is_warm`: a whole baseline was watched.
     pub(crate) fn event(&mut self, asked: Spike, now: u64, time_ns: u64, is_warm: bool) -> Option<Spiked> {
         let present = now / asked.every_ns;
+        // Time never goes back here; a snapshot that was damaged may say otherwise, and the next one has to be readable again.
+        while self.counts.back().is_some_and(|(stretch, _)| *stretch > present) {
+            self.counts.pop_back();
+        }
         match self.counts.back_mut() {
-            Some((stretch, count)) if *stretch == present => *count += 1,
+            Some((stretch, count)) if *stretch == present => *count = (*count + 1).min(COUNT_MAX),
             _ => {
                 self.counts.push_back((present, 1));
                 self.first_ns = time_ns;
@@ -104,6 +111,16 @@ mod tests {
         assert!(stretches.event(ASKED, 102, 102, true).is_some());
         let mut cold = Stretches::default();
         (100..109).for_each(|now| assert_eq!(cold.event(ASKED, now, now, false), None));
+    }
+
+    #[test]
+    fn what_cannot_have_happened_yet_is_forgotten() {
+        let mut stretches = Stretches { counts: VecDeque::from([(1, 2), (9, COUNT_MAX)]), ..Stretches::default() };
+        assert_eq!(stretches.event(ASKED, 21, 21, false), None);
+        assert_eq!(stretches.counts, [(1, 2), (2, 1)]);
+        let mut full = Stretches { counts: VecDeque::from([(2, COUNT_MAX)]), ..Stretches::default() };
+        assert!(full.event(ASKED, 21, 21, true).is_some());
+        assert_eq!(full.counts, [(2, COUNT_MAX)]);
     }
 
     #[test]
