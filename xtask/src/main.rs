@@ -6,6 +6,7 @@
 mod auditor;
 mod bench;
 mod ebpf;
+mod fuzz;
 mod schemas;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Build the kernel programs and the object that is committed
     Ebpf(ebpf::Arguments),
+    /// Feed made-up input to all that reads what others wrote
+    Fuzz(fuzz::Arguments),
     /// Write schemas/v1 from the types
     Schemas,
 }
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
         }
         Task::Ebpf(arguments) => {
             ebpf::run(&root(), arguments).map_err(|error| Failure { hint: error.hint(), error: error.into() })
+        }
+        Task::Fuzz(arguments) => {
+            fuzz::run(&root(), &arguments).map_err(|error| Failure { hint: error.hint(), error: error.into() })
         }
         Task::Schemas => schemas::run(&root()).map_err(|error| Failure { hint: None, error: error.into() }),
     };
