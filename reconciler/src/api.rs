@@ -1,10 +1,11 @@
-//! The control plane's HTTP: what nodes ask, what auditors fetch, what people look at.
+//! The control plane's HTTP: what nodes ask, what events come in, what auditors fetch, what people look at.
 //!
 //! Handlers parse, check who asks, and hand over; whatever blocks (an append waits for the disk) runs off the async threads. Errors
 //! are [`WireError`] as JSON. The router has no fallback, so that it can be merged with others; [`not_found`] is one to add.
 
 mod answer;
 mod files;
+mod intake;
 mod nodes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ pub use answer::{Refused, not_found};
 
 use crate::configs::ConfigCache;
 use crate::control::Control;
+use crate::intake::Intake;
 use crate::joins::Joins;
 use crate::live::Live;
 use crate::pages::{self, LastVerification, View};
@@ -51,6 +53,7 @@ pub struct Api {
     pub(crate) verification: Verification,
     pub(crate) joining: Mutex<()>,
     pub(crate) appends: Arc<tokio::sync::Semaphore>,
+    pub(crate) intake: Arc<Intake>,
 }
 
 /// Where whoever verifies the ledger puts the outcome for the page.
@@ -68,6 +71,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route(
             "/v1/nodes/streams/{id}",
             get(nodes::position).post(nodes::append).layer(DefaultBodyLimit::max(APPEND_BODY_LEN_MAX)),
+        )
+        .route(
+            "/v1/intake/{source}",
+            get(intake::counts).post(intake::take).layer(DefaultBodyLimit::max(crate::intake::BODY_LEN_MAX)),
         )
         .route("/ledger/checkpoint", get(files::checkpoint))
         .route("/ledger/endorsements", get(endorsements))
@@ -88,6 +95,7 @@ async fn page(State(api): State<Arc<Api>>) -> Response {
     let view = {
         let state = api.live.read();
         View::new(&api.ledger_name, &state, api.configs.as_ref(), checkpoint, verification, api.clock.now())
+            .with_intake(api.intake.counts())
     };
     let headers = [
         (header::CACHE_CONTROL, "no-store"),

@@ -11,6 +11,7 @@ pub mod build;
 pub mod configs;
 pub mod control;
 pub mod durable;
+pub mod intake;
 pub mod joins;
 pub mod live;
 pub mod offer;

@@ -9,6 +9,7 @@ use cairn_schemas::ids::{NodeId, ReleaseRef, RingName, StreamId, TreeSize};
 use cairn_schemas::time::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::intake::IntakeCounts;
 use crate::offer::Configs;
 use crate::rollout::{Phase, ring_of};
 use crate::state::{Node, Recent, State, short};
@@ -38,6 +39,9 @@ pub struct View {
     promoted: Option<(ReleaseRef, String)>,
     rollout: Option<Rollout>,
     nodes: Vec<NodeLine>,
+    intake: Vec<IntakeCounts>,
+    /// Requests of nobody who may send.
+    unknown: u64,
     recent: Vec<Recent>,
 }
 
@@ -106,8 +110,16 @@ impl View {
             promoted,
             rollout,
             nodes,
+            intake: Vec::new(),
+            unknown: 0,
             recent: state.recent().iter().rev().cloned().collect(),
         }
+    }
+
+    /// With what came from each sender of events, and how many requests from nobody who may send.
+    #[must_use]
+    pub fn with_intake(self, (intake, unknown): (Vec<IntakeCounts>, u64)) -> View {
+        View { intake, unknown, ..self }
     }
 }
 
@@ -164,6 +176,7 @@ pub fn render(view: &View) -> Markup {
                 main {
                     (releases(view))
                     (nodes(view))
+                    (intake(view))
                     (ledger(view))
                     (recent(view))
                 }
@@ -205,6 +218,37 @@ fn nodes(view: &View) -> Markup {
                         td { (node.ring) }
                         td { (node.running) }
                         td { (node.live) @if !node.cannot.is_empty() { " (" (node.cannot) ")" } }
+                    } } }
+                } }
+            }
+        }
+    }
+}
+
+fn intake(view: &View) -> Markup {
+    html! {
+        @if !view.intake.is_empty() {
+            section aria-labelledby="intake" {
+                h2 id="intake" { "Intake" }
+                p { "Since the start; " (view.unknown) " requests without a known token." }
+                div.wide tabindex="0" role="region" aria-labelledby="intake" { table {
+                    thead { tr {
+                        th scope="col" { "Sender" }
+                        th scope="col" { "Source" }
+                        th scope="col" { "Bodies" }
+                        th scope="col" { "Events" }
+                        th scope="col" { "Repeated" }
+                        th scope="col" { "Alerts" }
+                        th scope="col" { "Malformed" }
+                        th scope="col" { "Throttled" }
+                        th scope="col" { "Failed" }
+                    } }
+                    tbody { @for sender in &view.intake { tr {
+                        th scope="row" { (sender.intake) }
+                        td { (sender.source) }
+                        @for count in [
+                            sender.bodies, sender.events, sender.repeated, sender.alerts, sender.malformed, sender.throttled, sender.failed,
+                        ] { td.number { (count) } }
                     } } }
                 } }
             }

@@ -1,4 +1,4 @@
-//! The control plane, running: four threads around a ledger, and the HTTP in front of it.
+//! The control plane, running: four or five threads around a ledger, and the HTTP in front of it.
 //!
 //! | thread | waits for | does |
 //! |---|---|---|
@@ -6,6 +6,7 @@
 //! | planner | the follower, a new proof, a soak's end | [`rollout::plan`], records its actions, writes tags and ring refs |
 //! | builder | the policy repo's tip, `POST /v1/git/notify` | [`Builder::look`] |
 //! | stream | the clock | signs the control plane's heads, records `fleet.observed` |
+//! | intake | the clock; only where somebody may send events | what is due in [`crate::intake`] without anybody sending |
 //!
 //! An error is told once, and the work is tried again: one bad commit, a repo that is away, a full disk stop nothing else. A thread
 //! that panics sets [`ControlPlane::failed`], which `/healthz` shows.
@@ -21,7 +22,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use cairn_ledger::beside::beside;
 use cairn_ledger::policy::{Policy, PolicyError};
+use cairn_ledger::vault::VAULT_SUFFIX;
 use cairn_ledger::volume::Place;
 use cairn_ledger::witness::Cosigner;
 use cairn_ledger::witness::cosigning::{Cosigning, INTERVAL, WitnessStatus};
@@ -38,7 +41,10 @@ use crate::api::{self, APPENDS_AT_ONCE_MAX, Api, Verification};
 use crate::build::{BuildError, Builder, Memory, Proven, open_mirror};
 use crate::configs::ConfigCache;
 use crate::control::Control;
+use crate::durable::DiskError;
+use crate::intake::{self, Intake};
 use crate::live::Live;
+use crate::random::SystemRandom;
 use crate::releases::Releases;
 use crate::repo::RepoError;
 use crate::setup::{Prepared, policy_source};
@@ -50,6 +56,9 @@ use crate::step::{Step, one_line};
 const READ_STEP: usize = 4_096;
 /// How long the follower waits before it looks whether it should stop.
 const FOLLOW_WAIT: Duration = Duration::from_millis(250);
+
+/// How often it is looked what is due in the intake.
+const INTAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Who is told of steps. Called from several threads; must not block for long.
 pub type Steps = Arc<dyn Fn(Step) + Send + Sync>;
@@ -73,6 +82,12 @@ pub enum StartError {
     /// What a crash left of a release cannot be taken up.
     #[error("a release cannot be taken up")]
     Releases(#[from] BuildError),
+    /// What intake rules know cannot be read or written.
+    #[error(transparent)]
+    Intake(#[from] DiskError),
+    /// The place of the vault cannot be told.
+    #[error("the vault beside the ledger: {0}")]
+    Vault(#[source] std::io::Error),
     /// The system starts no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -84,6 +99,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) control: Arc<Control>,
     pub(crate) configs: Arc<ConfigCache>,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) proven: Arc<Proven>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) fleet: Fleet,
@@ -101,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) look: Arc<Signal>,
     /// Wakes the stream's thread.
     pub(crate) tick: Signal,
+    /// Wakes the intake's thread.
+    tend: Signal,
     promoted: Mutex<Option<ReleaseRef>>,
     promotion: Condvar,
 }
@@ -158,11 +176,25 @@ impl ControlPlane {
             Address::Dir(ledger) => Releases::folder(&ledger.join("releases")),
             _ => Releases::bucket(ledger.clone()),
         };
+        let (live, control) = (Arc::new(Live::new(state)), Arc::new(control));
+        let intake = Intake::open(intake::Parts {
+            senders: fleet.intake.clone(),
+            folder: dir.join("intake"),
+            vault: vault(&dir, &address).map_err(StartError::Vault)?,
+            token_key: keys.token.clone(),
+            releases: releases.clone(),
+            live: Arc::clone(&live),
+            ledger: ledger.clone(),
+            control: Arc::clone(&control),
+            clock: Arc::clone(&clock),
+            random: Arc::new(SystemRandom),
+        })?;
         let shared = Arc::new(Shared {
-            live: Arc::new(Live::new(state)),
+            live,
             ledger,
-            control: Arc::new(control),
+            control,
             configs: Arc::new(ConfigCache::new(releases.clone())),
+            intake: Arc::new(intake),
             proven: Arc::default(),
             clock,
             fleet,
@@ -175,6 +207,7 @@ impl ControlPlane {
             plan: Signal::default(),
             look: Arc::default(),
             tick: Signal::default(),
+            tend: Signal::default(),
             promoted: Mutex::new(promoted),
             promotion: Condvar::new(),
         });
@@ -209,6 +242,7 @@ impl ControlPlane {
             verification: Verification::default(),
             joining: Mutex::default(),
             appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_AT_ONCE_MAX)),
+            intake: Arc::clone(&shared.intake),
         });
         let cosigning = cosign(&shared, &authorities)?;
         let mut plane = ControlPlane { shared, api, cosigning, workers: Vec::new(), follower: None };
@@ -219,6 +253,9 @@ impl ControlPlane {
             plane.thread("stream", |shared| stream::run(&shared))?,
         ] {
             plane.workers.push(worker);
+        }
+        if plane.shared.intake.has_senders() {
+            plane.workers.push(plane.thread("intake", |shared| tend_intake(&shared))?);
         }
         Ok(plane)
     }
@@ -290,6 +327,7 @@ impl ControlPlane {
         self.shared.plan.set();
         self.shared.look.set();
         self.shared.tick.set();
+        self.shared.tend.set();
         self.shared.promotion.notify_all();
         self.shared.live.settle();
     }
@@ -306,6 +344,11 @@ impl ControlPlane {
         self.begin_stop();
         // A thread that panicked has said so.
         std::mem::take(&mut self.workers).into_iter().for_each(|worker| drop(worker.join()));
+        // While the follower still runs, since what it records is folded. What could not be written down is in its journal.
+        if let Err(error) = self.shared.intake.close() {
+            let (what, problem) = ("keeping what intake rules know".to_owned(), one_line(&error));
+            self.shared.step(Step::Trouble { what, problem });
+        }
         self.shared.unfollow.store(true, Ordering::SeqCst);
         drop(follower.join());
         drop(self.cosigning.take());
@@ -340,6 +383,30 @@ impl Drop for Guard {
         if !self.0.stopping() {
             self.0.failed.store(true, Ordering::SeqCst);
         }
+    }
+}
+
+/// The intake's thread: an error is told once, until it is over.
+fn tend_intake(shared: &Shared) {
+    let mut is_told = false;
+    while !shared.stopping() {
+        shared.tend.wait(INTAKE_INTERVAL);
+        match shared.intake.tick() {
+            Ok(()) => is_told = false,
+            Err(_) if is_told => {}
+            Err(error) => {
+                shared.step(Step::Trouble { what: "the intake".to_owned(), problem: one_line(&error) });
+                is_told = true;
+            }
+        }
+    }
+}
+
+/// Where the vault of a fleet's ledger lies: beside it, and for one in a bucket beside its keys.
+fn vault(dir: &std::path::Path, address: &Address) -> std::io::Result<PathBuf> {
+    match address {
+        Address::Dir(ledger) => beside(ledger, VAULT_SUFFIX),
+        _ => beside(&dir.join("keys").with_extension("ledger"), VAULT_SUFFIX),
     }
 }
 

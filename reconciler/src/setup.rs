@@ -159,6 +159,9 @@ pub fn prepare(dir: &Path, options: &Options, step: &mut dyn FnMut(Step)) -> Res
     };
     let keys = keys::load(&keys_folder, &fleet)?;
     witnesses::check(dir, &fleet)?;
+    fleet
+        .check_intake()
+        .map_err(|fault| SetupError::BrokenFleet { path: fleet_path.clone(), reason: fault.to_string() })?;
     let authorities = witnesses::authorities(dir, &fleet)?;
     let shown = shown(&address);
     if !matches!(address, Address::Dir(_)) {
@@ -205,7 +208,7 @@ fn pins(fleet: &Fleet, keys: &Keys) -> Pins {
 fn check_ours(dir: &Path) -> Result<(), SetupError> {
     // A file in the folder's place is found when the folder is made, with the system's own word.
     let names = if dir.is_dir() { durable::names(dir)? } else { Vec::new() };
-    let ours = ["cache", "fleet.yaml", "keys", "ledger", "nodes", "policies"];
+    let ours = ["cache", "fleet.yaml", "intake", "keys", "ledger", "nodes", "policies"];
     if names.is_empty() || names.iter().any(|name| ours.contains(&name.as_str())) {
         return Ok(());
     }

@@ -132,7 +132,7 @@ fn drafts() -> Result<Vec<Draft>, Box<dyn Error>> {
         observed: Timestamp::from_nanos(1_700_000_000_123_000_000),
         output: "Shell spawned (parent=%proc.pname cmdline=%proc.cmdline)".into(),
         fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
-        process: Process {
+        process: Some(Process {
             pid: 48_211,
             start_ns: "81236471234567".into(),
             name: "bash".into(),
@@ -141,7 +141,9 @@ fn drafts() -> Result<Vec<Draft>, Box<dyn Error>> {
             directory: Some("/srv/app".into()),
             user: User { uid: token(&key, "uid", "1000").into(), name: None, login_uid: None },
             terminal: false,
-        },
+        }),
+        personal: BTreeMap::new(),
+        document: None,
         ancestors: vec![Ancestor {
             pid: 1_213,
             start_ns: "71236471234567".into(),

@@ -165,7 +165,8 @@ pub struct AppendMatchConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PrivacyConfig {
-    /// Rule fields (such as `proc.env`) whose values leave the node only as keyed tokens, besides those that always do.
+    /// Rule fields (such as `proc.env`) whose values leave the node only as keyed tokens, and the intake only as commitments, besides those that
+    /// always do.
     #[serde(default)]
     pub personal_fields: Vec<String>,
 }

@@ -93,7 +93,10 @@ fn is_personal(kind: RecordType, place: &str) -> bool {
         RecordType::PrivacyErased => place == "/by",
         RecordType::DetectionRaised => match place.strip_prefix("/fields/") {
             Some(field) => is_personal_field(&field.replace("~1", "/").replace("~0", "~")),
-            None => matches!(place, "/process/user/uid" | "/process/user/name" | "/process/user/login_uid"),
+            None => {
+                place.starts_with("/personal/")
+                    || matches!(place, "/process/user/uid" | "/process/user/name" | "/process/user/login_uid")
+            }
         },
         _ => false,
     }

@@ -184,7 +184,7 @@ record_types! {
     /// An admission decision.
     AdmissionDecided = "admission.decided", ADMISSION, AdmissionDecided;
     /// A rule matched.
-    DetectionRaised = "detection.raised", SENSOR, DetectionRaised;
+    DetectionRaised = "detection.raised", SENSOR | CONTROL, DetectionRaised;
     /// A containment is about to act.
     ContainmentRequested = "containment.requested", SENSOR, ContainmentRequested;
     /// A containment acted, or could not.
@@ -280,6 +280,7 @@ mod tests {
         }
         assert!(!RecordType::AdmissionDecided.allowed(Role::Node(NodeKind::Sensor)));
         assert!(!RecordType::StreamGap.allowed(Role::Control));
-        assert!(!RecordType::DetectionRaised.allowed(Role::Control));
+        assert!(RecordType::DetectionRaised.allowed(Role::Control), "of documents that the intake takes in");
+        assert!(!RecordType::DetectionRaised.allowed(Role::Node(NodeKind::Local)));
     }
 }

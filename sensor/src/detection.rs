@@ -1,5 +1,7 @@
 //! An alert as a `detection.raised` record. Pure.
 
+use std::collections::BTreeMap;
+
 use cairn_rules::event::{Event, EventKind, Text};
 use cairn_rules::{Alert, Ancestor as AlertAncestor, FieldValue, ProcessView};
 use cairn_schemas::canonical;
@@ -97,8 +99,10 @@ fn data(
         observed: Timestamp::from_nanos(alert.time_ns),
         output: shorten.text(&alert.template),
         fields,
-        process,
+        personal: BTreeMap::new(),
+        process: Some(process),
         ancestors,
+        document: None,
         container: alert.process.container.as_ref().map(|id| shorten.part(Part::Container, id)),
         file: file(event, &mut shorten),
         responses: responses.map(|seen| ResponseSeen { name: cut(&seen.name, NAME_LEN_MAX), ..seen }).collect(),
@@ -186,8 +190,6 @@ impl Shorten<'_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
     use cairn_rules::Priority;
     use cairn_rules::event::{Exit, Open};
     use cairn_schemas::digest::Digest;
@@ -247,7 +249,7 @@ pub(crate) mod tests {
             draft(&alert("Shell", Priority::Notice), &event(), Some("alice"), Vec::new(), &redaction(), release());
         let record = record(draft);
         let data: DetectionRaised = record.data_as().unwrap();
-        assert!(data.process.user.name.unwrap().to_string().starts_with("tok:e1:"));
+        assert!(data.process.unwrap().user.name.unwrap().to_string().starts_with("tok:e1:"));
         assert!(!record.data.to_string().contains("alice"));
         assert!(!data.cut);
     }
@@ -274,7 +276,7 @@ pub(crate) mod tests {
         let data: DetectionRaised = record.data_as().unwrap();
         assert!(data.cut);
         assert_eq!(data.ancestors.len(), ANCESTORS_MAX);
-        assert!(!data.process.arguments.is_empty());
+        assert!(!data.process.unwrap().arguments.is_empty());
     }
 
     #[test]

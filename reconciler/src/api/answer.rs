@@ -1,7 +1,9 @@
 //! Answers that are not a success.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cairn_schemas::wire::{AppendRefused, WireError};
 use serde::Serialize;
@@ -11,6 +13,8 @@ use serde::Serialize;
 pub struct Refused {
     status: StatusCode,
     body: Box<Body>,
+    /// Seconds after which to come again.
+    retry_after: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,12 +31,18 @@ impl Refused {
     #[must_use]
     pub fn new(status: StatusCode, error: impl Into<String>, hint: Option<&str>) -> Refused {
         let error = WireError { error: error.into(), hint: hint.map(str::to_owned) };
-        Refused { status, body: Box::new(Body { error, append: None }) }
+        Refused { status, body: Box::new(Body { error, append: None }), retry_after: None }
     }
 
     /// With how far an append came.
     pub(super) fn append(mut self, append: AppendRefused) -> Refused {
         self.body.append = Some(append);
+        self
+    }
+
+    /// With when to come again: in whole seconds, one at least.
+    pub(super) fn retry_after(mut self, time: Duration) -> Refused {
+        self.retry_after = Some(time.as_millis().div_ceil(1_000).max(1).try_into().unwrap_or(u64::MAX));
         self
     }
 
@@ -55,7 +65,14 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 

@@ -53,12 +53,26 @@ impl Bench {
         let node: NodeId = "control".parse().unwrap();
         let control = Control::create(ledger.clone(), &node, key, Arc::clone(&clock), [4; 16]).unwrap();
         let joins = Joins::open(&folder.path().join("keys"), [5; 32], crate::joins::tests::pins()).unwrap();
+        let (live, control) = (Arc::new(Live::new(Folded::new(node))), Arc::new(control));
+        let releases = Releases::folder(&ledger_folder.join("releases"));
+        let intake = Intake::open(crate::intake::Parts {
+            senders: Vec::new(),
+            folder: folder.path().join("intake"),
+            vault: folder.path().join("ledger.vault"),
+            token_key: cairn_schemas::token::TokenKey { epoch: "e1".into(), key: [6; 32] },
+            releases: releases.clone(),
+            live: Arc::clone(&live),
+            ledger: ledger.clone(),
+            control: Arc::clone(&control),
+            clock: Arc::clone(&clock),
+            random: Arc::new(crate::random::SystemRandom),
+        });
         let api = Arc::new(Api {
-            live: Arc::new(Live::new(Folded::new(node))),
-            configs: Arc::new(ConfigCache::new(Releases::folder(&ledger_folder.join("releases")))),
+            live,
+            configs: Arc::new(ConfigCache::new(releases)),
             ledger: ledger.clone(),
             ledger_name: "test".into(),
-            control: Arc::new(control),
+            control,
             joins: Arc::new(joins),
             clock: Arc::clone(&clock),
             look: Arc::default(),
@@ -67,6 +81,7 @@ impl Bench {
             verification: Verification::default(),
             joining: Mutex::default(),
             appends: Arc::new(tokio::sync::Semaphore::new(APPENDS_AT_ONCE_MAX)),
+            intake: Arc::new(intake.unwrap()),
         });
         let live = Arc::clone(&api.live);
         let mut subscription = ledger.subscribe(ledger.start());

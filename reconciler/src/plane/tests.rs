@@ -1,6 +1,7 @@
 //! The whole control plane over real folders, a real ledger and real Git, with nodes that do what nodes do over its own router.
 
 mod fleet;
+mod intake;
 
 use std::sync::Arc;
 

@@ -145,6 +145,8 @@ fn text(fleet: &Fleet) -> String {
         .filter_map(|(what, number)| Some(format!("{what}: {}", number?)))
         .collect();
     line(format!("  rotate_after: {{ {} }}", rotate.join(", ")));
+    line("# Who may send events from outside, to POST /v1/intake/<source>. The digest is that of a token that you make and keep elsewhere:".into());
+    line("# `printf %s \"$TOKEN\" | sha256sum`. As: `intake: [{ name: prod, source: k8s_audit, token_sha256: [DIGEST] }]`".into());
     out
 }
 
@@ -171,6 +173,7 @@ mod tests {
             witnesses_endorsement: None,
             witnesses_ca: Some("witnesses \"ca\".pem".into()),
             ledger: LedgerConfig { address: Some("s3://bucket/\"prefix\"".into()), ..LedgerConfig::default() },
+            intake: Vec::new(),
         }
     }
 

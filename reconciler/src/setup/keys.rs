@@ -103,6 +103,7 @@ pub(super) fn make(folder: &Path, signers: SignersConfig, random: &dyn Random) -
         witnesses_endorsement: None,
         witnesses_ca: None,
         ledger: LedgerConfig::default(),
+        intake: Vec::new(),
     };
     Ok((made, fleet))
 }

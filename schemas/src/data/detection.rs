@@ -84,9 +84,9 @@ pub struct DetectionRaised {
     /// The rule's tags, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// The rule's event source: `syscall`.
+    /// The rule's event source: `syscall`, `k8s_audit`, …
     pub source: String,
-    /// The event's type: `execve`, `openat`, …
+    /// The event's type: `execve`, `openat`, …; `pluginevent` for one that is a document.
     pub event: String,
     /// When the event happened.
     pub observed: Timestamp,
@@ -95,10 +95,18 @@ pub struct DetectionRaised {
     /// The template's fields as text; personal ones ([`PERSONAL_FIELDS`]) as tokens or commitments; absent ones are missing.
     #[serde(deserialize_with = "personal_hidden")]
     pub fields: BTreeMap<String, String>,
-    /// The process that did it.
-    pub process: Process,
+    /// The template's fields that the event's source or the policy calls personal, where the event is a document: in `fields` they would
+    /// stand in the clear.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub personal: BTreeMap<String, Personal>,
+    /// The process that did it; absent where the event is a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
     /// Its parents, nearest first; at most 16.
     pub ancestors: Vec<Ancestor>,
+    /// The event, where it came from outside as a document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<DocumentSeen>,
     /// Container id; absent on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -110,6 +118,17 @@ pub struct DetectionRaised {
     pub responses: Vec<ResponseSeen>,
     /// Whether something was cut to fit the record.
     pub cut: bool,
+}
+
+/// A document that an intake took in, as a detection names it. The document itself is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DocumentSeen {
+    /// Who sent it: the intake's name in `fleet.yaml`.
+    pub intake: String,
+    /// What names it where it comes from: an audit id and stage, an event id. Absent where it says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// A process as a detection saw it.
@@ -292,6 +311,23 @@ mod tests {
         {
             assert!(!is_personal_field(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_detection_in_a_document_has_no_process_and_nothing_personal_in_the_clear() {
+        let detection = |personal: &str| {
+            serde_json::json!({
+                "rule": "r", "priority": "Notice", "source": "k8s_audit", "event": "pluginevent",
+                "observed": "2026-11-21T00:00:00.000000000Z", "output": "%ka.user.name", "fields": {}, "ancestors": [],
+                "personal": { "ka.user.name": personal }, "document": { "intake": "prod", "id": "1/ResponseComplete" },
+                "cut": false,
+            })
+        };
+        let hidden = format!("com:{}:{}", "0".repeat(32), "A".repeat(43));
+        let read: DetectionRaised = serde_json::from_value(detection(&hidden)).unwrap();
+        assert_eq!(read.process, None);
+        assert_eq!(serde_json::to_value(&read).unwrap(), detection(&hidden));
+        assert!(serde_json::from_value::<DetectionRaised>(detection("alice")).is_err());
     }
 
     #[test]

@@ -242,12 +242,12 @@ impl Engine {
         self.state.learns()
     }
 
-    /// What rules have learnt from events so far (`first_seen`, `spike`), for [`Engine::restore`] after a restart.
+    /// What rules over more than one event know so far, for [`Engine::restore`] after a restart. The process table is not in it.
     pub fn snapshot(&self) -> Vec<u8> {
         self.state.snapshot()
     }
 
-    /// Takes over what the rules in force had learnt, all of it or nothing; those of which the snapshot says nothing begin anew.
+    /// Takes over what the rules in force knew, all of it or nothing; those of which the snapshot says nothing begin anew.
     ///
     /// # Errors
     /// The bytes are no snapshot of this version, or damaged.

@@ -91,12 +91,14 @@ pub enum DocumentError {
     #[error("not JSON")]
     Json(#[source] serde_json::Error),
     /// An event is an object.
-    #[error("an event of source `{source_name}` is an object, not {kind}")]
+    #[error("{}an event of source `{source_name}` is an object, not {kind}", at(path))]
     NotAnObject {
         /// The source.
         source_name: String,
         /// What it is instead.
         kind: &'static str,
+        /// Where it stands in the body, as a JSON Pointer; empty for the body itself.
+        path: String,
     },
     /// More events than [`DOCUMENT_BATCH_MAX`].
     #[error("{events} events in one body, more than {DOCUMENT_BATCH_MAX}")]
@@ -107,6 +109,11 @@ pub enum DocumentError {
     /// Kernel events are no documents.
     #[error("source `{SYSCALL}` has no documents")]
     Kernel,
+}
+
+/// The place in front of what is wrong there.
+fn at(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("at {path}: ") }
 }
 
 /// A field that is read from documents.
@@ -426,17 +433,24 @@ impl Source {
         if self.is_kernel() {
             return Err(DocumentError::Kernel);
         }
-        let bodies = match body {
-            Json::Array(bodies) => bodies,
-            mut body => self.batch.iter().find_map(|it| it.take_array(&mut body)).unwrap_or_else(|| vec![body]),
+        let (bodies, place) = match body {
+            Json::Array(bodies) => (bodies, Some(String::new())),
+            mut body => {
+                let batch = self.batch.iter().find_map(|it| Some((it.take_array(&mut body)?, Some(it.to_string()))));
+                batch.unwrap_or_else(|| (vec![body], None))
+            }
         };
         if bodies.len() > DOCUMENT_BATCH_MAX {
             return Err(DocumentError::TooMany { events: bodies.len() });
         }
-        bodies.into_iter().map(|body| self.event(body, received_ns)).collect()
+        let event = |(number, body): (usize, Json)| {
+            let path = || place.as_ref().map_or_else(String::new, |place| format!("{place}/{number}"));
+            self.event(body, received_ns, path)
+        };
+        bodies.into_iter().enumerate().map(event).collect()
     }
 
-    fn event(&self, body: Json, received_ns: u64) -> Result<Event, DocumentError> {
+    fn event(&self, body: Json, received_ns: u64, path: impl Fn() -> String) -> Result<Event, DocumentError> {
         let kind = match &body {
             Json::Object(_) => {
                 let says = self.time.iter().find_map(|it| time::read(it.first(&body, &body)?, self.unit));
@@ -450,7 +464,7 @@ impl Source {
             Json::Bool(_) => "a boolean",
             Json::Null => "null",
         };
-        Err(DocumentError::NotAnObject { source_name: self.name.clone(), kind })
+        Err(DocumentError::NotAnObject { source_name: self.name.clone(), kind, path: path() })
     }
 
     /// What names one of its events where it comes from, if it says so: with the source's name, what makes an event that is sent twice

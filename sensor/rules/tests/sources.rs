@@ -604,7 +604,7 @@ fn a_body_that_is_none_is_refused_whole() {
     assert_eq!(error(&mut intake, "k8s", "{}"), "source `k8s` is not known to the rules in force");
     assert_eq!(
         error(&mut intake, "okta", "[{}, 1]"),
-        "not taken in as events of source `okta`: an event of source `okta` is an object, not a number"
+        "not taken in as events of source `okta`: at /1: an event of source `okta` is an object, not a number"
     );
     assert_eq!(error(&mut intake, "okta", "{"), "not taken in as events of source `okta`: not JSON");
     assert_eq!(

@@ -15,6 +15,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
+use cairn_reconciler::intake::BODY_LEN_MAX as INTAKE_BODY_LEN_MAX;
 use cairn_schemas::wire::APPEND_BODY_LEN_MAX;
 use hyper::body::Incoming;
 use hyper::service::HttpService;
@@ -45,12 +46,15 @@ const WRONG_SCHEME_LEN_MAX: usize = 128 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a request may take as a whole: longer than the longest long poll.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(90);
-/// Longest body of any request, bytes: nodes' records and admission reviews have the largest. Each route has a limit of its own.
+/// Longest body of any request but an intake's, bytes: nodes' records and admission reviews have the largest. Each route has a limit of its
+/// own.
 const BODY_LEN_MAX: usize = if cairn_admission::BODY_LEN_MAX > APPEND_BODY_LEN_MAX {
     cairn_admission::BODY_LEN_MAX
 } else {
     APPEND_BODY_LEN_MAX
 };
+/// Where the longest bodies go, those of [`INTAKE_BODY_LEN_MAX`].
+const INTAKE_PATH: &str = "/v1/intake/";
 /// The pause after a connection that could not be accepted, and between looks for one that may give way.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -175,10 +179,11 @@ async fn answer(router: Router, request: Request<Body>) -> Result<Response, Infa
 pub(crate) async fn whole(request: Request<Body>) -> Result<(Request<Body>, Option<Busy>), Response> {
     let (parts, body) = request.into_parts();
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+    let len_max = if parts.uri.path().starts_with(INTAKE_PATH) { INTAKE_BODY_LEN_MAX } else { BODY_LEN_MAX };
     // What says that it is too long is not waited for.
     let arrived = match declared {
-        Some(len) if len > BODY_LEN_MAX as u64 => Ok(None),
-        _ => tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_LEN_MAX)).await.map(Result::ok),
+        Some(len) if len > len_max as u64 => Ok(None),
+        _ => tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, len_max)).await.map(Result::ok),
     };
     match arrived {
         Ok(Some(body)) => {
@@ -186,7 +191,7 @@ pub(crate) async fn whole(request: Request<Body>) -> Result<(Request<Body>, Opti
             Ok((Request::from_parts(parts, Body::from(body)), busy))
         }
         Ok(None) => {
-            let error = format!("the body is longer than the {BODY_LEN_MAX} bytes that any request may have");
+            let error = format!("the body is longer than the {len_max} bytes that a request may have here");
             Err(super::refuse(StatusCode::PAYLOAD_TOO_LARGE, &error, None))
         }
         Err(_) => {

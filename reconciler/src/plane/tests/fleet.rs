@@ -86,16 +86,25 @@ impl Fleet {
         fleet
     }
 
-    fn start_plane(&mut self) {
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let options = Options {
+    fn options(&self) -> Options {
+        Options {
             owner: None,
             template: BTreeMap::from([("cairn.yaml".to_owned(), config("0s", 0).into_bytes())]),
             signers: SignersConfig::UnsignedAllowed,
             ledger: None,
-            clock: Arc::clone(&clock),
+            clock: self.clock.clone(),
             random: Arc::new(SystemRandom),
-        };
+        }
+    }
+
+    /// Why it does not start.
+    pub(crate) fn refused_start(&self) -> String {
+        prepare(&self.dir(), &self.options(), &mut |_| ()).err().unwrap().to_string()
+    }
+
+    fn start_plane(&mut self) {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let options = self.options();
         let told = Arc::clone(&self.told);
         let steps: Steps = Arc::new(move |step| {
             told.lines.lock().unwrap().push(step.to_string());

@@ -10,6 +10,7 @@ use crate::alert::Alert;
 use crate::engine::{Engine, Limits, Names};
 use crate::event::Event;
 use crate::rule_set::RuleSet;
+use crate::state::SnapshotError;
 
 /// The rules of a release for sources of documents, over an engine without processes.
 #[derive(Debug)]
@@ -72,6 +73,46 @@ impl Intake {
         self.engine.replace_rules(rules);
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        self.engine.rules()
+    }
+
+    /// A source that the rules in force know.
+    ///
+    /// # Errors
+    /// [`IntakeError::UnknownSource`].
+    pub fn source(&self, name: &str) -> Result<Arc<Source>, IntakeError> {
+        let found = self.rules().sources().get(name).map(Arc::clone);
+        found.ok_or_else(|| IntakeError::UnknownSource { name: name.to_owned() })
+    }
+
+    /// Does a rule for the source look at more than one event? Then what was taken in must not be taken in again.
+    #[must_use]
+    pub fn remembers(&self, source: &str) -> bool {
+        self.rules().rules().iter().any(|rule| rule.source == source && rule.state().is_some())
+    }
+
+    /// What the rules say of one event, in the order in which they are defined.
+    pub fn judge(&mut self, event: &Event) -> Vec<Alert> {
+        self.engine.handle(event)
+    }
+
+    /// What rules over more than one event know so far, for [`Intake::restore`] after a restart.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.engine.snapshot()
+    }
+
+    /// Takes over what the rules in force knew, all of it or nothing; those of which the snapshot says nothing begin anew.
+    ///
+    /// # Errors
+    /// The bytes are no snapshot of this version, or damaged.
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
+        self.engine.restore(snapshot)
+    }
+
     /// Names from now on: the host's, which `evt.hostname` shows.
     pub fn set_names(&mut self, names: Arc<Names>) {
         self.engine.set_names(names);
@@ -83,10 +124,9 @@ impl Intake {
     /// # Errors
     /// The source is not known; the body is too large, too deep, not JSON, or no events.
     pub fn take(&mut self, source: &str, body: &[u8], received_ns: u64) -> Result<Vec<Taken>, IntakeError> {
-        let rules = Arc::clone(self.engine.rules());
-        let name = || source.to_owned();
-        let found = rules.sources().get(source).ok_or_else(|| IntakeError::UnknownSource { name: name() })?;
-        let events = found.read(body, received_ns).map_err(|error| IntakeError::Document { name: name(), error })?;
+        let found = self.source(source)?;
+        let events =
+            found.read(body, received_ns).map_err(|error| IntakeError::Document { name: source.to_owned(), error })?;
         let taken = events.into_iter().map(|event| {
             let alerts = self.engine.handle(&event);
             Taken { foreign_id: found.foreign_id(&event), event, alerts }

@@ -10,6 +10,8 @@
 //!
 //! A document is a tree, so a walk visits each of its values once at most: the document's own bound bounds the work.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::limits::{POINTER_BYTES_MAX, POINTER_STEPS_MAX};
@@ -38,6 +40,19 @@ pub(crate) enum PointerError {
     Step { path: String, step: String },
     #[error("a path of more than {POINTER_BYTES_MAX} bytes or {POINTER_STEPS_MAX} steps")]
     TooLong,
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &*self.steps {
+            match step {
+                Step::Key(key) => write!(f, "/{}", key.replace('~', "~0").replace('/', "~1"))?,
+                Step::Each => f.write_str("/*")?,
+                Step::Where(key, text) => write!(f, "/*[{key}={text}]")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Pointer {

@@ -10,7 +10,7 @@ use crate::fields::FieldValue;
 /// A field of a source's event as an alert would show it.
 fn shown(source: &str, body: &Json, field: &str) -> String {
     let position = SOURCES.position(source).unwrap();
-    let event = SOURCES.at(position).event(body.clone(), 7).unwrap();
+    let event = SOURCES.at(position).event(body.clone(), 7, String::new).unwrap();
     let resolved = SOURCES.vocabulary(position).resolve(&parse_field(field).unwrap()).unwrap();
     let Some(fields::Read::Document(own)) = resolved.read else { panic!("{field} is no field of {source}") };
     own.extractor.read(&event, &resolved.argument).map_or(FieldValue::Absent, FieldValue::from).to_string()

@@ -18,19 +18,19 @@ pub(crate) struct Count {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The latest events, the oldest first; each with its value when different values count.
-    events: VecDeque<Moment>,
+    pub(super) events: VecDeque<Moment>,
     /// Bytes of the values.
     value_bytes: usize,
-    alerted: Option<u64>,
+    pub(super) alerted: Option<u64>,
     /// Events since it alerted, or since it is known.
-    total: u64,
+    pub(super) total: u64,
 }
 
 #[derive(Debug)]
-struct Moment {
-    now: u64,
-    time_ns: u64,
-    value: Box<[u8]>,
+pub(super) struct Moment {
+    pub(super) now: u64,
+    pub(super) time_ns: u64,
+    pub(super) value: Box<[u8]>,
 }
 
 /// What is said of it.
@@ -62,8 +62,7 @@ impl Seen {
             },
             None => Box::default(),
         };
-        self.value_bytes += value.len();
-        self.events.push_back(Moment { now, time_ns, value });
+        self.push(now, time_ns, value);
         while self.events.len() > asked.above + 1 || self.oldest().is_some_and(|old| now - old > asked.within_ns) {
             self.forget(0);
         }
@@ -73,6 +72,12 @@ impl Seen {
         self.alerted = Some(now);
         let first_ns = self.events.front().map_or(time_ns, |first| first.time_ns);
         Some(Counted { count: self.events.len() as u64, total: std::mem::take(&mut self.total), first_ns })
+    }
+
+    /// The newest event of those in the window.
+    pub(super) fn push(&mut self, now: u64, time_ns: u64, value: Box<[u8]>) {
+        self.value_bytes += value.len();
+        self.events.push_back(Moment { now, time_ns, value });
     }
 
     fn oldest(&self) -> Option<u64> {

@@ -1,5 +1,5 @@
-//! What rules have learnt, as bytes, so that it survives a restart: `first_seen` and `spike`. Windows of `count` and `sequence` are short and
-//! begin anew.
+//! What rules over more than one event know, as bytes, so that it survives a restart: an engine that takes it over says of the events that
+//! follow what this one would have said.
 //!
 //! Numbers are little-endian; a text is its length in four bytes and its bytes.
 //!
@@ -8,22 +8,43 @@
 //! | head | [`MAGIC`], which ends in the version |
 //! | clocks | how many, 4 bytes; each: source, what it shows, the latest event's time, 8 bytes each |
 //! | rules | how many, 4 bytes; each: name, source, `cairn:` key in canonical form, since when it is watched, kind (1 byte), keys |
-//! | keys | how many, 4 bytes; each, the one touched longest ago first: key, when it was touched, and for `spike` its stretches: how many, 4 bytes; number and count, 8 bytes each |
+//! | keys | how many, 4 bytes; each, the one touched longest ago first: key, when it was touched, and what is known of it |
+//! | `first_seen` | nothing more |
+//! | `spike` | its stretches: how many, 4 bytes; number and count, 8 bytes each. The stretch it alerted in; when the present one's first event happened |
+//! | `count` | its events: how many, 4 bytes; what the clock showed, when it happened, its value. When it alerted last; events since |
+//! | `sequence` | when the first event happened; what the alert will say of it: how many, 4 bytes; each a kind (1 byte) and its value |
+//!
+//! What may be there or not is a byte, 0 or 1, and 8 bytes if it is 1.
 //!
 //! Nothing follows. Whoever keeps the bytes keeps them whole; they are checked all the same.
 
 use super::clock::Clock;
-use super::spike::COUNT_MAX;
+use super::count::Seen;
+use super::sequence::First;
+use super::spike::{COUNT_MAX, Stretches};
 use super::table::{Kept, Table};
 use super::{Keys, State, Watched};
 use crate::event::SYSCALL;
-use crate::limits::{RULES_MAX, SNAPSHOT_BYTES_MAX, SOURCES_MAX, SPIKE_STRETCHES_MAX};
+use crate::fields::FieldValue;
+use crate::limits::{
+    APPEND_MAX, COUNT_ABOVE_MAX, OUTPUT_FIELDS_MAX, RULES_MAX, SNAPSHOT_BYTES_MAX, SOURCES_MAX, SPIKE_STRETCHES_MAX,
+};
+use crate::text::Text;
 
-const MAGIC: &[u8; 12] = b"cairn-state\x01";
+const MAGIC: &[u8; 12] = b"cairn-state\x02";
 /// The kernel's clock, and one for each other source of events.
 const CLOCKS_MAX: usize = 1 + SOURCES_MAX;
 const FIRST_SEEN: u8 = 1;
 const SPIKE: u8 = 2;
+const COUNT: u8 = 3;
+const SEQUENCE: u8 = 4;
+
+const ABSENT: u8 = 0;
+const BOOLEAN: u8 = 1;
+const NUMBER: u8 = 2;
+const UNSIGNED: u8 = 3;
+const TEXT: u8 = 4;
+const LIST: u8 = 5;
 
 /// Why bytes are no snapshot. What rules knew before is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +75,7 @@ impl State {
         self.rules.iter().flatten().any(|watched| matches!(watched.keys, Keys::FirstSeen(_) | Keys::Spike(_)))
     }
 
-    /// What was learnt so far.
+    /// What is known so far.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         let clocks = std::iter::once((SYSCALL, &self.kernel))
@@ -67,9 +88,7 @@ impl State {
             put(&mut out, clock.now());
             put(&mut out, clock.latest_ns());
         }
-        let lasting =
-            |watched: &&Watched| watched.since.is_some() && matches!(watched.keys, Keys::FirstSeen(_) | Keys::Spike(_));
-        let rules: Vec<&Watched> = self.rules.iter().flatten().filter(lasting).collect();
+        let rules: Vec<&Watched> = self.rules.iter().flatten().filter(|watched| watched.since.is_some()).collect();
         put_count(&mut out, rules.len());
         for watched in rules {
             for text in [&watched.name, &watched.source, &watched.text] {
@@ -78,14 +97,9 @@ impl State {
             put(&mut out, watched.since.unwrap_or_default());
             match &watched.keys {
                 Keys::FirstSeen(table) => put_keys(&mut out, FIRST_SEEN, table, |_, _| ()),
-                Keys::Spike(table) => put_keys(&mut out, SPIKE, table, |out, stretches| {
-                    put_count(out, stretches.counts.len());
-                    for (stretch, count) in &stretches.counts {
-                        put(out, *stretch);
-                        put(out, *count);
-                    }
-                }),
-                Keys::Count(_) | Keys::Sequence(_) => {}
+                Keys::Spike(table) => put_keys(&mut out, SPIKE, table, put_stretches),
+                Keys::Count(table) => put_keys(&mut out, COUNT, table, put_seen),
+                Keys::Sequence(table) => put_keys(&mut out, SEQUENCE, table, put_first),
             }
         }
         out
@@ -120,19 +134,19 @@ impl State {
             let same = |known: &&Learnt| {
                 known.name == watched.name && known.source == watched.source && known.text == watched.text
             };
-            let Some(known) = rules.iter().find(same) else { continue };
+            let Some(known) = rules.iter().position(|known| same(&known)).map(|place| rules.swap_remove(place)) else {
+                continue;
+            };
             watched.since = Some(known.since);
-            match (&mut watched.keys, &known.keys) {
+            match (&mut watched.keys, known.keys) {
                 (Keys::FirstSeen(table), LearntKeys::FirstSeen(keys)) => {
                     for (key, touched) in keys {
-                        table.update(key, *touched, |known| known.is_known = true);
+                        table.update(key, touched, |known| known.is_known = true);
                     }
                 }
-                (Keys::Spike(table), LearntKeys::Spike(keys)) => {
-                    for (key, touched, counts) in keys {
-                        table.update(key, *touched, |known| known.counts = counts.iter().copied().collect());
-                    }
-                }
+                (Keys::Spike(table), LearntKeys::Spike(keys)) => restore_keys(table, keys),
+                (Keys::Count(table), LearntKeys::Count(keys)) => restore_keys(table, keys),
+                (Keys::Sequence(table), LearntKeys::Sequence(keys)) => restore_keys(table, keys),
                 _ => {}
             }
         }
@@ -151,11 +165,19 @@ struct Learnt<'b> {
 
 enum LearntKeys<'b> {
     FirstSeen(Vec<(&'b [u8], u64)>),
-    Spike(Vec<(&'b [u8], u64, Counts)>),
+    Spike(Vec<Entry<'b, Stretches>>),
+    Count(Vec<Entry<'b, Seen>>),
+    Sequence(Vec<Entry<'b, First>>),
 }
 
-/// By number of its stretch, how many events.
-type Counts = Vec<(u64, u64)>;
+/// A key, when it was touched, what is known of it.
+type Entry<'b, V> = (&'b [u8], u64, V);
+
+fn restore_keys<V: Kept>(table: &mut Table<V>, keys: Vec<Entry<'_, V>>) {
+    for (key, touched, value) in keys {
+        table.update(key, touched, |known| *known = value);
+    }
+}
 
 fn put(out: &mut Vec<u8>, number: u64) {
     out.extend(number.to_le_bytes());
@@ -177,6 +199,60 @@ fn put_keys<V: Kept>(out: &mut Vec<u8>, kind: u8, table: &Table<V>, value: impl 
         put_bytes(out, key);
         put(out, touched);
         value(out, kept);
+    }
+}
+
+fn put_perhaps(out: &mut Vec<u8>, number: Option<u64>) {
+    out.push(u8::from(number.is_some()));
+    number.into_iter().for_each(|number| put(out, number));
+}
+
+fn put_stretches(out: &mut Vec<u8>, stretches: &Stretches) {
+    put_count(out, stretches.counts.len());
+    for (stretch, count) in &stretches.counts {
+        put(out, *stretch);
+        put(out, *count);
+    }
+    put_perhaps(out, stretches.alerted);
+    put(out, stretches.first_ns);
+}
+
+fn put_seen(out: &mut Vec<u8>, seen: &Seen) {
+    put_count(out, seen.events.len());
+    for moment in &seen.events {
+        put(out, moment.now);
+        put(out, moment.time_ns);
+        put_bytes(out, &moment.value);
+    }
+    put_perhaps(out, seen.alerted);
+    put(out, seen.total);
+}
+
+fn put_first(out: &mut Vec<u8>, first: &First) {
+    put(out, first.time_ns);
+    put_count(out, first.fields.len());
+    for field in &first.fields {
+        match field {
+            FieldValue::Absent => out.push(ABSENT),
+            FieldValue::Boolean(is_true) => out.extend([BOOLEAN, u8::from(*is_true)]),
+            FieldValue::Number(number) => {
+                out.push(NUMBER);
+                out.extend(number.to_le_bytes());
+            }
+            FieldValue::Unsigned(number) => {
+                out.push(UNSIGNED);
+                put(out, *number);
+            }
+            FieldValue::Text(text) => {
+                out.push(TEXT);
+                put_bytes(out, text.as_bytes());
+            }
+            FieldValue::List(texts) => {
+                out.push(LIST);
+                put_count(out, texts.len());
+                texts.iter().for_each(|text| put_bytes(out, text.as_bytes()));
+            }
+        }
     }
 }
 
@@ -263,17 +339,88 @@ impl<'b> Reader<'b> {
                 }
                 LearntKeys::FirstSeen(keys)
             }
-            SPIKE => {
-                let mut keys = Vec::new();
-                for _ in 0..count {
-                    let (key, touched) = (self.key()?, self.moment(&mut last, clock)?);
-                    keys.push((key, touched, self.stretches(touched)?));
-                }
-                LearntKeys::Spike(keys)
-            }
+            SPIKE => LearntKeys::Spike(self.keys(count, clock, Self::stretches)?),
+            COUNT => LearntKeys::Count(self.keys(count, clock, Self::seen)?),
+            SEQUENCE => LearntKeys::Sequence(self.keys(count, clock, |reader, _| reader.first())?),
             _ => return self.damaged("a kind of rule that is not known"),
         };
         Ok(Learnt { name, source, text, since, keys })
+    }
+
+    fn keys<V>(
+        &mut self,
+        count: usize,
+        clock: &Clock,
+        value: impl Fn(&mut Self, u64) -> Result<V, SnapshotError>,
+    ) -> Result<Vec<Entry<'b, V>>, SnapshotError> {
+        let (mut keys, mut last) = (Vec::new(), 0);
+        for _ in 0..count {
+            let (key, touched) = (self.key()?, self.moment(&mut last, clock)?);
+            keys.push((key, touched, value(self, touched)?));
+        }
+        Ok(keys)
+    }
+
+    /// What may be there or not, and if it is, not above a bound.
+    fn perhaps(&mut self, max: u64) -> Result<Option<u64>, SnapshotError> {
+        match self.take(1)?[0] {
+            0 => Ok(None),
+            1 => match self.number()? {
+                number if number <= max => Ok(Some(number)),
+                _ => self.damaged("a time that cannot be"),
+            },
+            _ => self.damaged("a byte that is neither 0 nor 1"),
+        }
+    }
+
+    fn seen(&mut self, touched: u64) -> Result<Seen, SnapshotError> {
+        let count = self.count()?;
+        if count as u64 > COUNT_ABOVE_MAX + 1 {
+            return self.damaged("too many events");
+        }
+        let (mut seen, mut last) = (Seen::default(), 0);
+        for _ in 0..count {
+            let (now, time_ns, value) = (self.number()?, self.number()?, self.key()?);
+            if now < last || now > touched {
+                return self.damaged("a time that cannot be");
+            }
+            last = now;
+            seen.push(now, time_ns, value.into());
+        }
+        seen.alerted = self.perhaps(touched)?;
+        seen.total = self.number()?;
+        Ok(seen)
+    }
+
+    fn first(&mut self) -> Result<First, SnapshotError> {
+        let time_ns = self.number()?;
+        let count = self.count()?;
+        if count > OUTPUT_FIELDS_MAX + APPEND_MAX {
+            return self.damaged("too many fields");
+        }
+        let mut fields = Vec::new();
+        for _ in 0..count {
+            fields.push(self.field()?);
+        }
+        Ok(First { time_ns, fields: fields.into() })
+    }
+
+    fn field(&mut self) -> Result<FieldValue, SnapshotError> {
+        Ok(match self.take(1)?[0] {
+            ABSENT => FieldValue::Absent,
+            BOOLEAN => FieldValue::Boolean(self.take(1)?[0] != 0),
+            NUMBER => FieldValue::Number(i64::from_le_bytes(self.number()?.to_le_bytes())),
+            UNSIGNED => FieldValue::Unsigned(self.number()?),
+            TEXT => FieldValue::Text(Text::from(self.key()?)),
+            LIST => {
+                let mut texts = Vec::new();
+                for _ in 0..self.count()? {
+                    texts.push(Text::from(self.key()?));
+                }
+                FieldValue::List(texts)
+            }
+            _ => return self.damaged("a kind of value that is not known"),
+        })
     }
 
     /// A time that is not before the last one, and not after what the clock shows.
@@ -286,20 +433,22 @@ impl<'b> Reader<'b> {
         Ok(moment)
     }
 
-    fn stretches(&mut self, touched: u64) -> Result<Counts, SnapshotError> {
+    fn stretches(&mut self, touched: u64) -> Result<Stretches, SnapshotError> {
         let count = self.count()?;
         if count as u64 > SPIKE_STRETCHES_MAX + 1 {
             return self.damaged("too many stretches");
         }
-        let mut stretches = Counts::new();
+        let mut stretches = Stretches::default();
         for _ in 0..count {
             let one = (self.number()?, self.number()?);
-            let is_next = stretches.last().is_none_or(|(before, _)| *before < one.0);
+            let is_next = stretches.counts.back().is_none_or(|(before, _)| *before < one.0);
             if !is_next || one.0 > touched || one.1 > COUNT_MAX {
                 return self.damaged("a stretch that cannot be");
             }
-            stretches.push(one);
+            stretches.counts.push_back(one);
         }
+        stretches.alerted = self.perhaps(touched)?;
+        stretches.first_ns = self.number()?;
         Ok(stretches)
     }
 

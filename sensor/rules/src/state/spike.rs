@@ -28,8 +28,8 @@ pub(crate) struct Stretches {
     /// By number, ascending, how many events; those without are left out. The last may be the present one.
     pub(crate) counts: VecDeque<(u64, u64)>,
     /// The stretch it alerted in last, and when that stretch's first event happened.
-    alerted: Option<u64>,
-    first_ns: u64,
+    pub(super) alerted: Option<u64>,
+    pub(super) first_ns: u64,
 }
 
 /// What is said of it.
