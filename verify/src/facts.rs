@@ -62,6 +62,8 @@ pub(crate) enum Detail {
         releases: Vec<ReleaseRef>,
         offered: bool,
     },
+    /// The release that passed its last ring.
+    Promoted(ReleaseRef),
     Erased(Box<PrivacyErased>),
     /// The sequence of the detection.
     Requested(Sequence),
@@ -159,7 +161,7 @@ fn detail(record: &Outline<'_>) -> Result<Detail, RecordError> {
         }
         RecordType::RolloutAdvanced => rollout(vec![record.data_as::<RolloutAdvanced>()?.release]),
         RecordType::RolloutHeld => rollout(vec![record.data_as::<RolloutHeld>()?.release]),
-        RecordType::RolloutPromoted => rollout(vec![record.data_as::<RolloutPromoted>()?.release]),
+        RecordType::RolloutPromoted => Detail::Promoted(record.data_as::<RolloutPromoted>()?.release),
         RecordType::RolloutSuperseded => {
             let data = record.data_as::<RolloutSuperseded>()?;
             rollout(vec![data.release, data.by])

@@ -629,6 +629,10 @@ fn in_records() -> Vec<Attack> {
             book.enter(3);
             book.decide(3)
         }),
+        tell("a detection in a document by a release that was not promoted", &[ReleaseNotLoaded], |book| {
+            book.enter(2);
+            book.detect_document(2)
+        }),
         tell("a node falls back to what was never built", &[ReleaseUnknown], |book| {
             let to = ReleaseRef { serial: Serial(3), digest: Digest::sha256(b"x") };
             let data = cairn_schemas::data::NodeFellback { from: book.reference(2), to: Some(to), reason: "x".into() };

@@ -33,6 +33,17 @@ fn a_ledger_with_everything_in_it_is_sound() {
 }
 
 #[test]
+fn the_control_plane_decides_by_what_was_promoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut book = Book::begun();
+    book.promote(1);
+    book.detect_document(1);
+    book.closed().write(folder.path());
+    let report = verify(folder.path());
+    assert_eq!((report.faults, report.findings), (vec![], vec![]));
+}
+
+#[test]
 fn without_a_key_the_origin_is_not_proven() {
     let folder = tempfile::tempdir().unwrap();
     Book::small().write(folder.path());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_schemas::data::{CommitSignature, ReleaseBuilt};
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, RecordIndex, ReleaseRef, Serial};
+use cairn_schemas::types::Role;
 
 use super::streams::Streams;
 use super::{Context, Entry, Writer};
@@ -20,6 +21,8 @@ pub(crate) struct Built {
     pub(crate) record: ReleaseBuilt,
     /// Whether a ring was offered it, or a node loaded it: then all of its files were written.
     pub(crate) offered: bool,
+    /// Whether it passed its last ring: then the control plane decides by it too.
+    promoted: bool,
     pub(crate) nodes: BTreeSet<NodeId>,
 }
 
@@ -52,6 +55,11 @@ impl Provenance {
                     if let Some(built) = self.named(entry, release, context) {
                         built.offered |= *offered;
                     }
+                }
+            }
+            Detail::Promoted(release) => {
+                if let Some(built) = self.named(entry, release, context) {
+                    built.promoted = true;
                 }
             }
             Detail::Fellback(data) => {
@@ -114,6 +122,7 @@ impl Provenance {
             leaf: entry.leaf,
             record: record.clone(),
             offered: false,
+            promoted: false,
             nodes: BTreeSet::new(),
         };
         // A serial that was taken keeps its first meaning.
@@ -133,7 +142,7 @@ impl Provenance {
         built
     }
 
-    /// A release that a node decides by must have been loaded on it before.
+    /// A release that a node decides by must have been loaded on it before; one that the control plane decides by, promoted.
     fn loaded(
         &mut self,
         entry: &Entry<'_>,
@@ -144,6 +153,13 @@ impl Provenance {
     ) {
         let Some(built) = self.named(entry, release, context) else { return };
         let Some(node) = &writer.node else { return };
+        if writer.role == Role::Control {
+            if !built.promoted {
+                let reason = format!("release {release} was not promoted before");
+                context.found.fault(entry.fault(FaultKind::ReleaseNotLoaded, reason));
+            }
+            return;
+        }
         if built.nodes.contains(node) {
             return;
         }

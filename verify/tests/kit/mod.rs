@@ -23,7 +23,7 @@ use cairn_release::statement::{self, Author, Base64, CommitEvidence, Predicate, 
 use cairn_schemas::commitment::Personal;
 use cairn_schemas::data::{
     CheckpointSeen, CommitSignature, FleetObserved, LedgerOpened, LoadCause, NodeJoined, NodeLoaded, ReleaseBuilt,
-    RolloutEntered, StreamHead, StreamObserved, StreamOpened, TestCounts,
+    RolloutEntered, RolloutPromoted, StreamHead, StreamObserved, StreamOpened, TestCounts,
 };
 use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::{NodeId, RecordIndex, ReleaseRef, Sequence, Serial, StreamId, TreeSize};
@@ -269,6 +269,27 @@ impl Book {
     pub fn detect(&mut self, serial: u64) -> usize {
         let release = self.reference(serial);
         self.add(&sensor(), decision(RecordType::DetectionRaised, detection(), release))
+    }
+
+    /// What the control plane's intake writes.
+    pub fn detect_document(&mut self, serial: u64) -> usize {
+        let release = self.reference(serial);
+        let data = json!({
+            "rule": "Attach to a pod", "priority": "Notice", "source": "k8s_audit", "event": "pluginevent",
+            "observed": Timestamp::from_nanos(1_800_000_000_000_000_000), "output": "shell by %ka.user.name", "fields": {},
+            "personal": {"ka.user.name": a_token("user", "alice")}, "ancestors": [], "cut": false,
+            "document": {"intake": "shop-cluster", "id": "705ab4f5/ResponseComplete"},
+        });
+        self.add(&control(), decision(RecordType::DetectionRaised, data, release).foreignid("intake/shop-cluster/1"))
+    }
+
+    pub fn promote(&mut self, serial: u64) -> usize {
+        let promoted = RolloutPromoted {
+            release: self.reference(serial),
+            commit: "1".repeat(40).parse().unwrap(),
+            tag: format!("v{serial}"),
+        };
+        self.add(&control(), Draft::new(&promoted))
     }
 
     pub fn request(&mut self, serial: u64, detection: Sequence) -> usize {
