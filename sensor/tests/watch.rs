@@ -242,7 +242,8 @@ fn a_storm_is_recorded_whole_and_in_order() {
     let storm = (0..1_000).map(|number| exec(4_000_000 + number, 10_000_000, "/forbidden")).collect();
     bench.play(Step::Events(storm));
     watch.stop();
-    let pids: Vec<u64> = bench.all::<DetectionRaised>().iter().map(|(_, data)| data.process.unwrap().pid).collect();
+    let pids: Vec<u64> =
+        bench.all::<DetectionRaised>().iter().map(|(_, data)| data.process.as_ref().unwrap().pid).collect();
     assert_eq!(pids, (4_000_000..4_001_000).collect::<Vec<u64>>());
 }
 
