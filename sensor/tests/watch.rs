@@ -432,7 +432,7 @@ fn a_sensor_that_fails_loses_at_most_what_it_learnt_since_it_last_saved() {
 #[test]
 fn what_was_learnt_and_is_damaged_is_said_to_be_lost() {
     let other_version = {
-        let snapshot = b"cairn-state\x02";
+        let snapshot = b"cairn-state\x03";
         [Digest::sha256(snapshot).to_string().as_bytes(), b"\n", snapshot].concat()
     };
     let damages: [&dyn Fn(Vec<u8>) -> Vec<u8>; 4] = [
