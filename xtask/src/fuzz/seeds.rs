@@ -99,7 +99,7 @@ pub(super) fn of(root: &Path, target: &str) -> Result<Vec<Vec<u8>>, FuzzError> {
             .map(|body| body.strip_suffix(b"\n").map(<[u8]>::to_vec).unwrap_or(body))
             .collect(),
         // Even: a snapshot. Odd: changes to a true one.
-        "state" => vec![b"\x00cairn-state\x01".to_vec(), vec![1], vec![1, 20, 0, 1, 40, 0, 2]],
+        "state" => vec![b"\x00cairn-state\x02".to_vec(), vec![1], vec![1, 20, 0, 1, 40, 0, 2]],
         _ => Vec::new(),
     })
 }
