@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// How many targets run at a time; as many as there are cores, unless said
     #[arg(long)]
     jobs: Option<usize>,
+    /// Begin with the seeds alone: what was found before takes time to read
+    #[arg(long)]
+    from_seeds: bool,
     /// Targets to run; all, unless named
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
@@ -116,7 +119,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), FuzzError> {
     let work = || {
         let mut failed = None;
         while let Some((target, len_max)) = next() {
-            if let Err(error) = fuzz(root, &folder, target, *len_max, arguments.seconds) {
+            if let Err(error) = fuzz(root, &folder, target, *len_max, arguments) {
                 failed.get_or_insert(error);
             }
         }
@@ -141,13 +144,17 @@ fn build(root: &Path, folder: &Path) -> Result<(), FuzzError> {
 }
 
 /// Runs one target, with its output in a file.
-fn fuzz(root: &Path, folder: &Path, target: &str, len_max: u32, seconds: u32) -> Result<(), FuzzError> {
+fn fuzz(root: &Path, folder: &Path, target: &str, len_max: u32, arguments: &Arguments) -> Result<(), FuzzError> {
     let file = |path: &Path| {
         let path = path.to_owned();
         move |source| FuzzError::File { path, source }
     };
     let of = |what: &str| folder.join(what).join(target);
-    let (seeds, corpus, found) = (of("seeds"), of("corpus"), of("found"));
+    let corpus = of(if arguments.from_seeds { "fresh" } else { "corpus" });
+    let (seeds, found) = (of("seeds"), of("found"));
+    if arguments.from_seeds && corpus.exists() {
+        fs::remove_dir_all(&corpus).map_err(file(&corpus))?;
+    }
     for folder in [&seeds, &corpus, &found, &folder.join("log"), &folder.join("words")] {
         fs::create_dir_all(folder).map_err(file(folder))?;
     }
@@ -162,7 +169,7 @@ fn fuzz(root: &Path, folder: &Path, target: &str, len_max: u32, seconds: u32) ->
     let program = folder.join(TRIPLE).join("release").join(target);
     let status = Command::new(&program)
         .args([&corpus, &seeds])
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", arguments.seconds))
         .arg(format!("-max_len={len_max}"))
         .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
         .arg(format!("-rss_limit_mb={TARGET_MIB_MAX}"))
