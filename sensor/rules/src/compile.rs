@@ -5,6 +5,7 @@ mod matcher;
 mod network;
 mod options;
 mod outline;
+mod paths;
 mod pattern;
 mod reader;
 mod set;
@@ -20,10 +21,11 @@ pub(crate) use matcher::{Matcher, Ordering, TextMatcher};
 use network::Network;
 use options::Letters;
 pub(crate) use outline::{Location, Outline, Shape};
+pub(crate) use paths::PathTree;
 pub(crate) use pattern::Glob;
-use pattern::PathTree;
 pub(crate) use reader::{Reader, Unary};
-use set::{Regex, Set};
+use set::Set;
+pub(crate) use set::{Regex, RegexSet};
 pub(crate) use types::TypeSet;
 
 use crate::condition::{self, Argument, Check, Expr, FieldRef, Operand, Operator, Right, Spanned, Word};
@@ -540,8 +542,13 @@ impl Compiler<'_> {
             Right::Many(words) => {
                 let words = self.splice(words, check)?;
                 self.look_at_values(left, &words)?;
-                let count = words.len();
-                self.many(left.kind(), operator, &words).map(|matcher| (matcher, count))
+                let matcher = self.many(left.kind(), operator, &words)?;
+                let count = match &matcher {
+                    // Each of a path's components takes room.
+                    Matcher::Text(TextMatcher::PMatch(tree)) => tree.nodes(),
+                    _ => words.len(),
+                };
+                Some((matcher, count))
             }
         }
     }
@@ -680,8 +687,7 @@ impl Compiler<'_> {
 
     fn many(&mut self, kind: Kind, operator: Operator, words: &[Word]) -> Option<Matcher> {
         if operator == Operator::PMatch {
-            let mut tree = PathTree::default();
-            words.iter().for_each(|word| tree.insert(word.text.as_bytes()));
+            let tree = PathTree::new(words.iter().map(|word| word.text.as_bytes()));
             return Some(Matcher::Text(TextMatcher::PMatch(tree)));
         }
         match kind {

@@ -25,6 +25,8 @@ pub const LIST_ITEMS_MAX: usize = 65_536;
 pub const RULE_VALUES_MAX: usize = 262_144;
 /// Bytes of a regular expression's compiled program.
 pub const REGEX_SIZE_MAX: usize = 1 << 20;
+/// Bytes of the compiled program of regular expressions that are tried together; those that need more are tried one by one.
+pub const REGEX_SET_SIZE_MAX: usize = 4 << 20;
 /// Bytes of an output template.
 pub const OUTPUT_BYTES_MAX: usize = 16_384;
 /// Fields of an output template.
@@ -92,8 +94,8 @@ pub const CAPTURE_CASE_EVENTS_MAX: usize = 10_000_000;
 pub const CASE_ALERTS_MAX: usize = 1_000;
 /// Containers that an engine knows by what events say of them.
 pub const CONTAINERS_MAX: usize = 65_536;
-/// Nodes, values and words of masks of all compiled programs of a rule set together; rules of event types whose program does not
-/// fit are tried one by one.
+/// Nodes, values, words of masks and of sets of regular expressions of all compiled programs of a rule set together; rules of event types
+/// whose program does not fit are tried one by one.
 pub const PROGRAM_SIZE_MAX: usize = 1 << 20;
 /// Words of all masks that one lookup of a program might need; more rules and values than that are tried one by one.
 pub const LOOKUP_WORDS_MAX: usize = 1 << 20;

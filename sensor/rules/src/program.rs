@@ -7,7 +7,7 @@
 //!    everything folds alike share one [`Section`].
 //! 2. **One graph** (`graph`). Parts that are the same, written in one rule or in ten, are one node, whose truth is found once per event.
 //! 3. **Guards** (`guard`). What a rule cannot hold without is tried for all its rules at once: a node that many of them have among their
-//!    conjuncts, or a [`lookup`] of one field's value among all values, prefixes and parts that rules ask of it. Each guard
+//!    conjuncts, or a [`lookup`] of one field's value among all values, prefixes, paths and parts that rules ask of it. Each guard
 //!    takes rules out of a bitmask; most events are over when it is empty.
 //! 4. **The rest** (`run`). What is left of the few rules that live is evaluated in their order, cheap and telling checks first.
 //!
@@ -15,8 +15,8 @@
 //! evaluation does not matter is since conditions have no effects. Costs and odds are guesses that decide order, never outcome.
 //! Tests compare every rule's outcome with the plain walk ([`Node::holds`]).
 //!
-//! Memory is bounded: [`PROGRAM_SIZE_MAX`] nodes, values and words of masks in all sections together. Event types whose section does
-//! not fit are evaluated by the plain walk.
+//! Memory is bounded: [`PROGRAM_SIZE_MAX`] nodes, values and words of masks and regular expressions in all sections together. Event types
+//! whose section does not fit are evaluated by the plain walk.
 
 #![expect(clippy::mutable_key_type, reason = "a regular expression keeps a cache, which is no part of what it equals")]
 

@@ -249,8 +249,10 @@ fn check() -> impl Strategy<Value = String> {
             .prop_map(|(operator, list)| format!("{operator} ({list})")),
         (select(vec!["= oneof", "contains anyof", "startswith anyof", "= anyof", "!= allof"]), list())
             .prop_map(|(operator, list)| format!("{operator} ({list})")),
-        select(vec!["exists", "= val(proc.pname)", "startswith val(proc.name)", "regex '[bs].*'", "regex '/etc/.*'"])
+        select(vec!["exists", "= val(proc.pname)", "startswith val(proc.name)", "pmatch val(fd.name)"])
             .prop_map(str::to_owned),
+        select(vec!["[bs].*", "/etc/.*", ".*", "", "ba?(sh)?", "/[a-z]+/(passwd|shadow|x)", "(/e|b).*", "[^/]+"])
+            .prop_map(|regex| format!("regex '{regex}'")),
     ];
     let number = prop_oneof![
         (select(vec!["=", "!=", "<", "<=", ">", ">="]), -1..4_i32)
@@ -347,6 +349,35 @@ fn on_many_rules() {
         assert_eq!(agreed(&rules, &[], std::slice::from_ref(&event)).unwrap(), 1);
         let alerts = engine(&rules, Evaluator::Compiled, &[]).handle(&event);
         assert_eq!(alerts[0].rule, format!("R{place}"));
+    }
+}
+
+/// What lookups are made of, many of each: whole values, prefixes, suffixes, paths, parts, regular expressions.
+fn lookups() -> impl Strategy<Value = String> {
+    let list = || prop::collection::vec(path(WORDS.map(str::to_owned).to_vec()), 1..4);
+    let list =
+        move || list().prop_map(|paths| paths.iter().map(|path| format!("'{path}'")).collect::<Vec<_>>().join(", "));
+    let regexes =
+        || select(&["/etc/.*", "/tmp/?x?", ".*sh", "/[a-z]+", "/.*/.*", "[^a]*", "(/etc|/tmp)/(passwd|x)", "/+"][..]);
+    let check = prop_oneof![
+        list().prop_map(|paths| format!("fd.name in ({paths})")),
+        list().prop_map(|paths| format!("fd.name pmatch ({paths}, /etc/*s*)")),
+        list().prop_map(|paths| format!("fd.name startswith anyof ({paths})")),
+        list().prop_map(|paths| format!("fd.name endswith anyof ({paths})")),
+        list().prop_map(|paths| format!("fd.name contains anyof ({paths})")),
+        regexes().prop_map(|regex| format!("fd.name regex '{regex}'")),
+        regexes().prop_map(|regex| format!("fd.directory regex '{regex}'")),
+    ];
+    let more = select(vec!["", " and proc.name != sh", " and evt.is_open_read = true", " or fd.directory = /etc"]);
+    (check, more).prop_map(|(check, more)| format!("evt.type in (open, openat) and ({check}{more})"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn on_many_lookups(conditions in prop::collection::vec(lookups(), 8..24), (seeds, events) in own_scene()) {
+        agreed(&rule_set(&conditions), &seeds, &events)?;
     }
 }
 

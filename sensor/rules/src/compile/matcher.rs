@@ -1,7 +1,8 @@
 //! The right side of a comparison, ready to be tried.
 
 use super::network::Network;
-use super::pattern::{Glob, PathTree, contains, contains_ignoring_case};
+use super::paths::PathTree;
+use super::pattern::{Glob, contains, contains_ignoring_case};
 use super::reader::Reader;
 use super::set::{Regex, Set};
 use crate::condition::{Operator, Quantifier};
@@ -209,11 +210,7 @@ fn compare_text(left: &[u8], operator: Operator, right: &[u8]) -> bool {
         Operator::Glob => Glob::new(right, false).matches(left),
         Operator::IGlob => Glob::new(right, true).matches(left),
         Operator::In | Operator::Intersects => left == right,
-        Operator::PMatch => {
-            let mut tree = PathTree::default();
-            tree.insert(right);
-            tree.matches(left)
-        }
+        Operator::PMatch => PathTree::new([right]).matches(left),
         other => Ordering::of(other).is_some_and(|ordering| ordering.holds(left, right)),
     }
 }

@@ -1,6 +1,4 @@
-//! Matching of bytes: globs as `fnmatch(3)` with no flags, path prefixes, substrings.
-
-use std::collections::BTreeMap;
+//! Matching of bytes: globs as `fnmatch(3)` with no flags, substrings.
 
 /// A compiled glob. `*` crosses `/`, as `fnmatch` without `FNM_PATHNAME` lets it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -130,44 +128,6 @@ fn fold(byte: u8, ignore_case: bool) -> u8 {
     if ignore_case { byte.to_ascii_lowercase() } else { byte }
 }
 
-/// Paths of which one must be the text or a directory above it: `pmatch`. A component may be a glob, which does not cross `/`.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct PathTree {
-    children: BTreeMap<Box<[u8]>, PathTree>,
-    globs: Vec<(Glob, PathTree)>,
-    is_end: bool,
-}
-
-impl PathTree {
-    pub(crate) fn insert(&mut self, path: &[u8]) {
-        let mut node = self;
-        for component in components(path) {
-            node = if component.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
-                node.globs.push((Glob::new(component, false), Self::default()));
-                &mut node.globs.last_mut().expect("invariant: just pushed").1
-            } else {
-                node.children.entry(component.into()).or_default()
-            };
-        }
-        node.is_end = true;
-    }
-
-    pub(crate) fn matches(&self, path: &[u8]) -> bool {
-        if self.is_end {
-            return true;
-        }
-        let skipped = path.iter().take_while(|byte| **byte == b'/').count();
-        let Some(first) = components(path).next() else { return false };
-        let rest = &path[skipped + first.len()..];
-        self.children.get(first).is_some_and(|child| child.matches(rest))
-            || self.globs.iter().any(|(glob, child)| glob.matches(first) && child.matches(rest))
-    }
-}
-
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
-}
-
 /// Does the text hold the part?
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
     let Some(first) = part.first() else { return true };
@@ -222,23 +182,6 @@ mod tests {
         assert!(Glob::new(b"A*[X-Z]", true).matches(b"abcY"));
     }
 
-    #[test]
-    fn paths_by_component() {
-        let mut tree = PathTree::default();
-        for path in ["/opt/dir", "/home/*/.ssh", "/var/log/"] {
-            tree.insert(path.as_bytes());
-        }
-        for path in ["/opt/dir", "/opt/dir/x", "/opt//dir/x", "/home/a/.ssh/id", "/var/log", "/var/log/x"] {
-            assert!(tree.matches(path.as_bytes()), "{path}");
-        }
-        for path in ["/opt/dir2", "/opt", "/home/a/b/.ssh", "/", ""] {
-            assert!(!tree.matches(path.as_bytes()), "{path}");
-        }
-        let mut root = PathTree::default();
-        root.insert(b"/");
-        assert!(root.matches(b"/anything"));
-    }
-
     /// The textbook recursion.
     fn naive(pattern: &[u8], text: &[u8]) -> bool {
         match pattern.first() {
@@ -258,9 +201,6 @@ mod tests {
         #[test]
         fn any_bytes_are_a_pattern(pattern in prop::collection::vec(any::<u8>(), 0..20), text in prop::collection::vec(any::<u8>(), 0..20)) {
             Glob::new(&pattern, true).matches(&text);
-            let mut tree = PathTree::default();
-            tree.insert(&pattern);
-            tree.matches(&text);
         }
 
         #[test]

@@ -6,6 +6,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::FixedState;
 
+use crate::limits::REGEX_SET_SIZE_MAX;
+
 /// A set of values of a rule. Its hasher has a fixed seed: what is in it comes from signed rules, what is looked up cannot fill it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Set<T: Eq + Hash>(HashSet<T, FixedState>);
@@ -40,6 +42,39 @@ impl<T: Eq + Hash> Hash for Set<T> {
         state.write_u64(sum);
     }
 }
+
+/// Regular expressions that are tried on a text together.
+#[derive(Debug)]
+pub(crate) struct RegexSet {
+    set: regex::bytes::RegexSet,
+    /// Bytes that its compiled program takes at most.
+    size: usize,
+}
+
+impl RegexSet {
+    /// None when they would be too large together.
+    pub(crate) fn new<'r>(regexes: impl Iterator<Item = &'r Regex>) -> Option<Self> {
+        let patterns: Vec<&str> = regexes.map(|regex| regex.0.as_str()).collect();
+        // How large one is cannot be asked, only how large it may be.
+        let sizes = std::iter::successors(Some(REGEX_SET_SIZE_MIN), |size| Some(2 * size));
+        sizes.take_while(|size| *size <= REGEX_SET_SIZE_MAX).find_map(|size| {
+            let set = regex::bytes::RegexSetBuilder::new(&patterns).size_limit(size).build().ok()?;
+            Some(Self { set, size })
+        })
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Those that match, by their places.
+    pub(crate) fn matches(&self, text: &[u8]) -> impl Iterator<Item = usize> {
+        self.set.matches(text).into_iter()
+    }
+}
+
+/// What a set of regular expressions is counted as at least, in bytes.
+const REGEX_SET_SIZE_MIN: usize = 1 << 15;
 
 /// A regular expression, the same as another when it is written the same.
 #[derive(Debug, Clone)]

@@ -45,13 +45,13 @@ fn is_selective(matcher: &Matcher) -> bool {
     }
 }
 
-/// Whole values, prefixes and suffixes cost a lookup little, however many; for parts the whole text is read.
+/// Whole values, prefixes and suffixes cost a lookup little, however many; for parts and paths the whole text is read.
 fn price(matcher: &Matcher) -> f32 {
     match matcher {
         Matcher::Text(TextMatcher::Equal(_) | TextMatcher::In(_)) => 0.0,
         Matcher::Text(TextMatcher::StartsWith(_) | TextMatcher::EndsWith(_)) => 0.0,
         Matcher::Text(TextMatcher::Glob(glob)) if glob.literal_prefix().is_some() => 0.0,
-        Matcher::Text(TextMatcher::Contains(_)) => 0.2,
+        Matcher::Text(TextMatcher::Contains(_) | TextMatcher::PMatch(_)) => 0.2,
         Matcher::Quantified(_, each) => each.iter().map(price).fold(0.0, f32::max),
         _ => 0.4,
     }

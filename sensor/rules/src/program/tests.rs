@@ -97,3 +97,51 @@ fn as_many_values_as_a_lookup_takes() {
         assert_eq!(alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), ["R1"]);
     }
 }
+
+/// What a section looks up, and how many tests besides are made one by one.
+fn looked_up(rules: &RuleSet) -> Vec<(String, usize)> {
+    let Section::Program(steps) = &rules.program().sections[0] else { panic!("it does not fit") };
+    let lookups = steps.guards.iter().filter_map(|guard| match &guard.check {
+        guard::Check::Lookups(lookups) => Some(lookups),
+        guard::Check::Node(_) => None,
+    });
+    lookups.flatten().map(|lookup| (format!("{lookup:?}"), lookup.others.len())).collect()
+}
+
+#[test]
+fn paths_of_several_rules_are_one_tree() {
+    let rules = rules(&[
+        "evt.type = open and fd.name pmatch (/etc, /usr/bin)",
+        "evt.type = open and fd.name pmatch (/etc/ssh, /home/*/.ssh)",
+    ]);
+    let [(lookup, others)] = &looked_up(&rules)[..] else { panic!("one lookup") };
+    assert_eq!(*others, 0);
+    assert!(lookup.contains("paths: Some"), "{lookup}");
+}
+
+#[test]
+fn regular_expressions_of_several_rules_are_one_set() {
+    let conditions: Vec<String> =
+        (0..5).map(|rule| format!("evt.type = open and fd.name regex '/srv/{rule}/[a-z]+'")).collect();
+    let of = |count: usize| rules(&conditions[..count].iter().map(String::as_str).collect::<Vec<_>>());
+    // Few are tried when their rules are, if it comes to that.
+    assert_eq!(looked_up(&of(3)).len(), 0);
+    for count in [4, 5] {
+        let rules = of(count);
+        let [(lookup, others)] = &looked_up(&rules)[..] else { panic!("one lookup of {count}") };
+        assert!(lookup.contains("regexes: Some") && *others == 0, "{lookup}");
+    }
+}
+
+/// Too large together: one by one, and the same alerts.
+#[test]
+fn regular_expressions_that_make_no_set() {
+    // Each takes some 600 KiB, so that eight are more than a set may take.
+    let conditions: Vec<String> =
+        (0..8).map(|rule| format!("evt.type = open and fd.name regex '/srv/{rule}/\\\\w{{18}}'")).collect();
+    let rules = rules(&conditions.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(looked_up(&rules).iter().all(|(lookup, _)| lookup.contains("regexes: None")));
+    let mut engine = Engine::new(std::sync::Arc::new(rules), Limits::default());
+    let alerts = engine.handle(&open(OpenSyscall::Open, "/srv/3/abcdefghijklmnopqr"));
+    assert_eq!(alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), ["R3"]);
+}
