@@ -1,12 +1,17 @@
 //! What `cairn replay` and `cairn record` are asked of alerts, as `falco` is asked, and the alerts as Falco prints them.
 
+mod costs;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use cairn_rules::event::Event;
-use cairn_rules::{Alert, AlertOptions, Engine, Format, OptionError, Priority, RuleSet, load, problem};
-use clap::Args;
+use cairn_rules::{
+    Alert, AlertOptions, Engine, Format, Matching, OptionError, Priority, RuleSet, Stopwatch, load, problem,
+};
+use clap::{Args, ValueEnum};
 
 use crate::failure::Failure;
 use crate::{rules, say};
@@ -15,12 +20,18 @@ use crate::{rules, say};
 #[derive(Args)]
 #[command(next_help_heading = "Alerts")]
 pub(crate) struct AlertArguments {
-    /// Print alerts as Falco's JSON, one a line; the same as -o json_output=true
+    /// Print alerts as Falco's JSON, one a line; the same as -o json_output=true. With --costs, what rules cost as JSON
     #[arg(long)]
     json: bool,
     /// Only rules of this priority or a more urgent one; the same as -o priority=LEVEL
     #[arg(long, value_name = "LEVEL")]
     priority: Option<Priority>,
+    /// How many rules may alert of one event; the same as -o rule_matching=HOW
+    #[arg(long, value_enum, value_name = "HOW")]
+    matching: Option<HowMany>,
+    /// Print at the end what each rule cost, the dearest first, instead of alerts
+    #[arg(long, requires = "rules")]
+    costs: bool,
     /// A falco.yaml; the keys that -o takes are used, the others passed over
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -32,6 +43,14 @@ pub(crate) struct AlertArguments {
     /// '{"match": {"source": "syscall"}, "extra_output": "on CPU %evt.cpu", "extra_fields": ["evt.hostname"]}'
     #[arg(short, long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HowMany {
+    /// Every rule whose condition holds
+    All,
+    /// The first of them in order of definition
+    First,
 }
 
 impl AlertArguments {
@@ -59,7 +78,23 @@ impl AlertArguments {
         }
         options.json |= self.json;
         options.priority = self.priority.unwrap_or(options.priority);
+        options.matching = match self.matching {
+            Some(HowMany::All) => Matching::All,
+            Some(HowMany::First) => Matching::First,
+            None => options.matching,
+        };
         Ok(options)
+    }
+
+    /// What is asked of the engine, and who reports what it says.
+    pub(crate) fn report(&self, options: &AlertOptions, engine: &mut Engine) -> Report {
+        engine.set_matching(options.matching);
+        if self.costs {
+            let began = Instant::now();
+            let now_ns = Box::new(move || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            engine.set_stopwatch(Some(Stopwatch { every: 1, now_ns }));
+        }
+        Report { of_costs: self.costs, ..Report::new(options) }
     }
 }
 
@@ -77,6 +112,8 @@ pub(crate) fn load_rules(paths: &[PathBuf], options: &AlertOptions) -> Result<Ru
 /// Alerts as they come, and what Falco says at the end.
 pub(crate) struct Report {
     is_json: bool,
+    /// What rules cost is printed, and no alert.
+    of_costs: bool,
     format: Format,
     pub(crate) hostname: String,
     pub(crate) events: u64,
@@ -86,10 +123,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(options: &AlertOptions) -> Report {
+    fn new(options: &AlertOptions) -> Report {
         let (is_json, format) = (options.json, options.format);
         let (by_priority, by_rule) = (BTreeMap::new(), BTreeMap::new());
-        Report { is_json, format, hostname: String::new(), events: 0, alerts: 0, by_priority, by_rule }
+        Report { is_json, of_costs: false, format, hostname: String::new(), events: 0, alerts: 0, by_priority, by_rule }
     }
 
     /// Tries the rules; false when nobody reads what they say.
@@ -110,7 +147,9 @@ impl Report {
                 self.by_rule.insert(alert.rule.clone(), 1);
             }
         }
-        if self.is_json {
+        if self.of_costs {
+            true
+        } else if self.is_json {
             say::text_is_read(&format!("{}\n", quiet(&self.format.json(alert, &self.hostname).to_string())))
         } else {
             say::text_is_read(&format!("{}\n", self.format.text(alert)))
@@ -118,7 +157,17 @@ impl Report {
     }
 
     /// As Falco ends, after the number of events.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, engine: &Engine) {
+        let state = engine.state_stats();
+        if self.of_costs {
+            costs::print(&engine.costs(), state, self.is_json);
+        }
+        if state.evicted > 0 {
+            say::error(format_args!(
+                "warning: rules over more than one event forgot {} keys for want of room",
+                state.evicted
+            ));
+        }
         say::error(format_args!("Events read: {}", self.events));
         say::error(format_args!("Events detected: {}", self.alerts));
         say::error("Rule counts by severity:");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cairn_rules::capture::{self, CaptureError, Compression, Format, Loss, Summary, Writer};
 use cairn_rules::event::SYSCALL;
-use cairn_rules::{AlertOptions, Engine, Limits, Names, RuleSet};
+use cairn_rules::{AlertOptions, Engine, Limits};
 use cairn_schemas::time::Clock as _;
 use cairn_sensor::kernel::{self, Kernel, OBJECT, Options};
 use cairn_sensor::source::EventSource;
@@ -58,26 +58,25 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<ExitCode, Failure> {
     let unreadable = |error: &io::Error| Failure::unknown(format!("{}: {error}", path.display()));
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     let mut engine = Engine::new(Arc::clone(&rules), Limits::default());
-    engine.set_matching(options.matching);
-    let mut report = Report::new(&options);
+    let mut report = arguments.alerts.report(&options, &mut engine);
     match capture::read(BufReader::new(file)) {
         Ok(mut opened) => {
             report.hostname = opened.names().hostname.clone().unwrap_or_default();
             engine.set_names(Arc::new(opened.names().clone()));
             engine.seed(opened.seeds().iter().cloned());
             for event in opened.by_ref() {
-                let event = event.map_err(|error| broken(path, &error, &report))?;
+                let event = event.map_err(|error| broken(path, &error, &report, &engine))?;
                 if !report.take(&mut engine, &event, arguments.source.as_deref()) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            report.end();
+            report.end(&engine);
             left_out(opened.format(), opened.summary());
         }
         Err(error) => {
             let of_documents = arguments.source.as_deref().filter(|name| *name != SYSCALL);
             let Some(source) = of_documents.and_then(|name| rules.sources().get(name)) else {
-                return Err(broken(path, &error, &report));
+                return Err(broken(path, &error, &report, &engine));
             };
             let log = std::fs::read(path).map_err(|error| unreadable(&error))?;
             let received_ns = SystemClock.now().nanos();
@@ -91,16 +90,16 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<ExitCode, Failure> {
                     Err(error) => say::error(format_args!("warning: {}: {}", path.display(), chain(&error))),
                 }
             }
-            report.end();
+            report.end(&engine);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is wrong with a capture. What was found before it stands.
-fn broken(path: &Path, error: &CaptureError, report: &Report) -> Failure {
+fn broken(path: &Path, error: &CaptureError, report: &Report, engine: &Engine) -> Failure {
     if report.events > 0 {
-        report.end();
+        report.end(engine);
     }
     let failure = Failure::bad(format!("{}: {}", path.display(), chain(error)));
     match error {
@@ -147,7 +146,7 @@ pub(crate) struct RecordArguments {
 
 pub(crate) fn record(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
     let options = arguments.alerts.read()?;
-    let rules = if arguments.rules.is_empty() { None } else { Some(load_rules(&arguments.rules, &options)?) };
+    let engine = if arguments.rules.is_empty() { None } else { Some(engine(arguments, &options)?) };
     let stop = up::stop_signal()?;
     let mut kernel = Kernel::load(OBJECT, Options::default(), Arc::new(SystemClock)).map_err(|error| {
         let failure = Failure::unknown(format!("this machine's events cannot be seen: {}", chain(&error)));
@@ -158,7 +157,7 @@ pub(crate) fn record(arguments: &RecordArguments) -> Result<ExitCode, Failure> {
             _ => failure,
         }
     })?;
-    let mut recording = Recording::begin(&arguments.out, &kernel, rules, &options)?;
+    let mut recording = Recording::begin(&arguments.out, &kernel, engine)?;
     say::error(format_args!("recording to {}; Ctrl-C ends it", arguments.out.display()));
 
     let began = Instant::now();
@@ -193,12 +192,7 @@ struct Recording {
 }
 
 impl Recording {
-    fn begin(
-        path: &Path,
-        kernel: &Kernel,
-        rules: Option<RuleSet>,
-        options: &AlertOptions,
-    ) -> Result<Recording, Failure> {
+    fn begin(path: &Path, kernel: &Kernel, mut engine: Option<(Engine, Report)>) -> Result<Recording, Failure> {
         let failed = |error: io::Error| Failure::unknown(format!("{}: {error}", path.display()));
         let names = cairn_sensor::names::read(Path::new("/"));
         let seeds = EventSource::seeds(kernel)
@@ -210,7 +204,11 @@ impl Recording {
         })?;
         let compression = Compression::of_name(&path.to_string_lossy());
         let by = concat!("cairn ", env!("CARGO_PKG_VERSION"));
-        let engine = rules.map(|rules| engine(rules, &names, seeds.clone(), options));
+        if let Some((engine, report)) = &mut engine {
+            engine.set_names(Arc::new(names.clone()));
+            engine.seed(seeds.iter().cloned());
+            report.hostname = names.hostname.clone().unwrap_or_default();
+        }
         let writer = Writer::new(BufWriter::new(file), compression, by, &names, seeds).map_err(failed)?;
         Ok(Recording { path: path.to_owned(), writer, engine })
     }
@@ -259,8 +257,8 @@ impl Recording {
         let events = self.writer.events();
         let mut file = self.writer.finish(lost.clone()).map_err(|error| failed(&error))?;
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(|error| failed(&error))?;
-        if let Some((_, report)) = &self.engine {
-            report.end();
+        if let Some((engine, report)) = &self.engine {
+            report.end(engine);
         }
         let count: u64 = lost.iter().map(|lost| lost.lost).sum();
         say::error(format_args!("{events} events in {}, {count} lost", self.path.display()));
@@ -271,17 +269,10 @@ impl Recording {
     }
 }
 
-fn engine(
-    rules: RuleSet,
-    names: &Names,
-    seeds: Vec<(u32, cairn_rules::event::Process)>,
-    options: &AlertOptions,
-) -> (Engine, Report) {
+/// An engine that knows of no process yet, and who reports what it says.
+fn engine(arguments: &RecordArguments, options: &AlertOptions) -> Result<(Engine, Report), Failure> {
+    let rules = load_rules(&arguments.rules, options)?;
     let mut engine = Engine::new(Arc::new(rules), Limits::default());
-    engine.set_matching(options.matching);
-    engine.set_names(Arc::new(names.clone()));
-    engine.seed(seeds);
-    let mut report = Report::new(options);
-    report.hostname = names.hostname.clone().unwrap_or_default();
-    (engine, report)
+    let report = arguments.alerts.report(options, &mut engine);
+    Ok((engine, report))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cairn_guardrails::Guardrails;
 use cairn_rules::replay::{self, Attachment, Case};
 use cairn_rules::source::Intake;
-use cairn_rules::{AppendMatch, AppendOutput, ExtraField, Priority, RuleSet, RulesFile};
-use cairn_schemas::config::{AppendConfig, CONFIG_VERSION, PolicyConfig, RINGS_MAX, ResponseFile};
+use cairn_rules::{AppendMatch, AppendOutput, ExtraField, Matching, Priority, RuleSet, RulesFile};
+use cairn_schemas::config::{self, AppendConfig, CONFIG_VERSION, PolicyConfig, RINGS_MAX, ResponseFile};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -56,6 +56,7 @@ impl Policy {
             unreachable!("invariant: what did not load left a problem");
         };
         warnings.sort();
+        let rules = rules.with_matching(matching(config.detections.matching));
         Ok(Self { config, rules: Arc::new(rules), guardrails, responses, warnings, cases })
     }
 
@@ -279,6 +280,13 @@ fn load_rules(files: &PolicyTree, problems: &mut Vec<Problem>, warnings: &mut Ve
     problems.extend(loaded.errors().map(Problem::from));
     warnings.extend(loaded.warnings().map(Problem::from));
     loaded.rules
+}
+
+fn matching(configured: config::Matching) -> Matching {
+    match configured {
+        config::Matching::All => Matching::All,
+        config::Matching::First => Matching::First,
+    }
 }
 
 fn load_cases(files: &PolicyTree, problems: &mut Vec<Problem>) -> Vec<Case> {

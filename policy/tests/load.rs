@@ -88,6 +88,7 @@ fn the_configuration_is_checked() {
         ("version: 1\nrings:\n  - name: a\n    soak: soon\n", "cairn.yaml:4:11: `soon` is not a duration"),
         ("version: 1\nrings:\n  - name: A b\n", "cairn.yaml:3:11: "),
         ("version: 1\nrings:\n  - name: a\ntests: {coverage: must}\n", "cairn.yaml:4:19: "),
+        ("version: 1\nrings:\n  - name: a\ndetections: {matching: best}\n", "cairn.yaml:4:24: "),
         (
             "version: 1\nrings:\n  - name: a\nprivacy:\n  personal_fields: [proc.cwd, proc.aname, proc.cdw]\n",
             "cairn.yaml:5:43: there is no field `proc.cdw`",
@@ -113,6 +114,31 @@ fn the_configuration_is_checked() {
         let text = problem("cairn.yaml", text);
         assert!(text.starts_with(expected), "{expected}: {text}");
     }
+}
+
+/// The tests of a policy are matched as its nodes match.
+#[test]
+fn one_rule_an_event_or_all() {
+    let second = "- rule: Program\n  desc: d\n  condition: evt.type = execve\n  output: o\n  priority: NOTICE\n";
+    let cases = "- name: a\n  events:\n    - exec: /bin/sh\n  expect: [Shell]\n";
+    for (matching, passed, reason) in [
+        ("", 0, "`Program` alerted and was not expected to"),
+        ("detections: {matching: all}\n", 0, "`Program` alerted and was not expected to"),
+        ("detections: {matching: first}\n", 1, ""),
+    ] {
+        let config = format!("{CONFIG}{matching}");
+        let files =
+            [("cairn.yaml", config.as_str()), ("detections/b.yaml", second), ("detections/tests/c.yaml", cases)];
+        let report = Policy::load(&tree(&files)).unwrap().test();
+        assert_eq!((report.passed, report.cases[0].message.as_str()), (passed, reason), "{matching}");
+    }
+    let cases = cases.replace("Shell", "Shell, Program");
+    let config = format!("{CONFIG}detections: {{matching: first}}\n");
+    let files =
+        [("cairn.yaml", config.as_str()), ("detections/b.yaml", second), ("detections/tests/c.yaml", cases.as_str())];
+    let report = Policy::load(&tree(&files)).unwrap().test();
+    let message = &report.cases[0].message;
+    assert!(message.starts_with("`Program` did not alert") && message.contains("one rule alone"), "{message}");
 }
 
 #[test]

@@ -117,12 +117,27 @@ pub enum Coverage {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DetectionsConfig {
+    /// How many rules may alert of one event.
+    #[serde(default)]
+    pub matching: Matching,
     /// The least urgent priority whose rules are loaded, such as `notice`. Absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
     /// What is added to rules' outputs, entry by entry, as Falco's option of this name does.
     #[serde(default)]
     pub append_output: Vec<AppendConfig>,
+}
+
+/// How many rules may alert of one event: Falco's `rule_matching`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Matching {
+    /// Every rule whose condition holds.
+    #[default]
+    All,
+    /// The first of them in order of definition.
+    First,
 }
 
 /// One entry of `append_output`.

@@ -46,6 +46,44 @@ fn falcos_rules_find_in_falcos_capture_what_is_there() {
     assert!(other.status.success() && other.stdout.is_empty(), "nothing in it is of that source");
 }
 
+/// How rules are matched, and what each of them cost.
+#[test]
+fn rules_are_matched_as_asked_and_say_what_they_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let rule = |name: &str| {
+        format!(
+            "- rule: {name}\n  desc: d\n  condition: evt.type in (open, openat)\n  output: {name}\n  priority: INFO\n"
+        )
+    };
+    fs::write(&rules, rule("One") + &rule("Two")).unwrap();
+    let (capture, rules) = (of_rules("captures/libs-2022.scap"), rules.display().to_string());
+    let replay = |more: &[&str]| {
+        let output = cairn(&[&["replay", &capture, "--rules", &rules], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let both = replay(&[]).0;
+    assert_eq!(replay(&["--matching", "all"]).0, both);
+    let (ones, twos) = (both.matches(" One\n").count(), both.matches(" Two\n").count());
+    assert!(ones > 0 && ones == twos, "{both}");
+    let first = replay(&["--matching", "first"]).0;
+    assert_eq!((first.lines().count(), first.contains("Two")), (ones, false), "{first}");
+
+    let (table, summary) = replay(&["--costs"]);
+    assert!(summary.contains(&format!("Events detected: {}\n", ones + twos)), "{summary}");
+    let of = |name: &str| -> Vec<String> {
+        let line = table.lines().find(|line| line.ends_with(&format!("  {name}"))).unwrap_or_else(|| panic!("{table}"));
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    // Milliseconds and nanoseconds before, work after.
+    assert_eq!(of("One")[2..5], [&*ones.to_string(); 3], "{table}");
+    assert_eq!(of("rule")[..6], ["ms", "ns", "each", "tried", "reached", "held"]);
+    let costs: Value = serde_json::from_str(&replay(&["--costs", "--json", "--matching", "first"]).0).unwrap();
+    assert_eq!((&costs["rules"][0]["rule"], &costs["rules"][0]["held"]), (&"One".into(), &ones.into()));
+    assert_eq!((&costs["rules"][1]["held"], &costs["rules"][1]["reached"]), (&0.into(), &0.into()), "{costs}");
+}
+
 #[test]
 fn what_is_wrong_is_said_and_what_is_right_is_used() {
     let folder = tempfile::tempdir().unwrap();

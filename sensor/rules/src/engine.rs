@@ -139,7 +139,8 @@ pub struct Engine {
     names: Arc<Names>,
     limits: Limits,
     events: u64,
-    matching: Matching,
+    /// Where it is not left to the rules.
+    matching: Option<Matching>,
     evaluator: Evaluator,
     scratch: Scratch,
     firsts_scratch: Scratch,
@@ -157,7 +158,7 @@ impl Engine {
             names: Arc::default(),
             limits,
             events: 0,
-            matching: Matching::default(),
+            matching: None,
             evaluator: Evaluator::default(),
             scratch: Scratch::default(),
             firsts_scratch: Scratch::default(),
@@ -178,14 +179,18 @@ impl Engine {
         self.rules = rules;
     }
 
-    /// How many rules may alert of an event, from the next one on.
+    /// How many rules may alert of an event, from the next one on, whatever the rules in force say ([`RuleSet::matching`]).
     pub fn set_matching(&mut self, matching: Matching) {
-        self.matching = matching;
+        self.matching = Some(matching);
+    }
+
+    fn matching(&self) -> Matching {
+        self.matching.unwrap_or(self.rules.matching())
     }
 
     /// May one rule alone alert of an event?
     pub(crate) fn takes_first(&self) -> bool {
-        self.matching == Matching::First
+        self.matching() == Matching::First
     }
 
     /// How conditions are tried, from the next event on.
@@ -324,6 +329,7 @@ impl Engine {
         executed: Option<&Tracked>,
         look: impl FnOnce(&RuleSet, &Context<'_>) -> T,
     ) -> (Vec<Alert>, T) {
+        let matching = self.matching();
         let Self { rules, table, names, scratch, firsts_scratch, state, costs, .. } = self;
         state.tick(event);
         let context = Context {
@@ -341,7 +347,7 @@ impl Engine {
         };
         let seen = look(rules, &context);
         costs.begin();
-        let mut trial = Trial { rules, context: &context, matching: self.matching, costs, state, alerts: Vec::new() };
+        let mut trial = Trial { rules, context: &context, matching, costs, state, alerts: Vec::new() };
         match self.evaluator {
             Evaluator::Compiled => rules.program().run(&context, scratch, &mut trial),
             Evaluator::Plain => trial.plainly(event),

@@ -387,8 +387,13 @@ fn verdict(
         (missing, []) => {
             let blind: Vec<String> =
                 missing.iter().filter_map(|name| rules.rule(name)).flat_map(|rule| rule.blind_fields.clone()).collect();
-            let hint = (!blind.is_empty())
-                .then(|| format!("the rule uses fields that are not supplied: {}", blind.join(", ")));
+            let hint = if !blind.is_empty() {
+                Some(format!("the rule uses fields that are not supplied: {}", blind.join(", ")))
+            } else if rules.matching() == Matching::First && !got.is_empty() {
+                Some("one rule alone may alert of an event, the first that holds (`matching: first`)".to_owned())
+            } else {
+                None
+            };
             (format!("{} did not alert", list(missing)), hint)
         }
         ([], surplus) => (format!("{} alerted and was not expected to", list(surplus)), None),

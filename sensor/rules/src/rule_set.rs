@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::alert::Priority;
 use crate::compile::{Node, Outline, TypeSet};
+use crate::engine::Matching;
 use crate::event::{Event, EventKind, EventType, SYSCALL};
 use crate::output::{Extra, Template};
 use crate::program::{Entry, Program};
@@ -63,6 +64,7 @@ pub struct RuleSet {
     firsts: Program,
     sequences: Vec<u32>,
     sources: Arc<Sources>,
+    matching: Matching,
 }
 
 impl Rule {
@@ -117,7 +119,8 @@ impl RuleSet {
         let sequences: Vec<Entry<'_>> = (0..).zip(&rules).filter_map(|(number, rule)| rule.as_first(number)).collect();
         let firsts = Program::new(&sequences);
         let sequences = sequences.iter().map(|entry| entry.rule).collect();
-        Self { rules, disabled, by_type, by_source, program, firsts, sequences, sources: Arc::default() }
+        let (sources, matching) = (Arc::default(), Matching::default());
+        Self { rules, disabled, by_type, by_source, program, firsts, sequences, sources, matching }
     }
 
     /// The set with the sources that its rules files know.
@@ -128,10 +131,21 @@ impl RuleSet {
     /// The same set without rules that matter less than this: Falco's `priority` option.
     #[must_use]
     pub fn at_least(self, priority: Priority) -> Self {
-        let Self { rules, mut disabled, sources, .. } = self;
+        let Self { rules, mut disabled, sources, matching, .. } = self;
         let (kept, dropped): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(|rule| rule.priority <= priority);
         disabled.extend(dropped.into_iter().map(|rule| rule.name));
-        Self::new(kept, disabled).with_sources(sources)
+        Self::new(kept, disabled).with_sources(sources).with_matching(matching)
+    }
+
+    /// The same set, of which so many rules may alert of one event: Falco's `rule_matching` option.
+    #[must_use]
+    pub fn with_matching(self, matching: Matching) -> Self {
+        Self { matching, ..self }
+    }
+
+    /// How many of its rules may alert of one event, unless an engine is told otherwise.
+    pub fn matching(&self) -> Matching {
+        self.matching
     }
 
     /// The same set with each rule changed; conditions and order stay.
