@@ -43,6 +43,8 @@ pub(crate) enum BenchError {
     Http { url: String, reason: String },
     #[error("waited {seconds} s for {what}")]
     Patience { what: String, seconds: u64 },
+    #[error("an event costs {actual:.0} instructions, and {} says {expected:.0}", path.display())]
+    Instructions { actual: f64, expected: f64, path: PathBuf },
     #[error("the ledger cannot be followed")]
     Follow(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -58,6 +60,12 @@ pub(crate) struct Arguments {
     /// Little of everything, to see that it runs: the ledger's figures only
     #[arg(long)]
     quick: bool,
+    /// For the rules: count instructions of a short run under valgrind and compare them with the committed figure, nothing else
+    #[arg(long)]
+    callgrind: bool,
+    /// With --callgrind: write the figure instead
+    #[arg(long, requires = "callgrind")]
+    write: bool,
     /// Seconds of one repetition of the ledger's appends, 3 where it is not said
     #[arg(long, value_name = "S")]
     seconds: Option<f64>,
@@ -101,7 +109,11 @@ struct Bench {
 
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), BenchError> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
+    let names = match arguments {
+        Arguments { callgrind: true, .. } => &[Name::Rules],
+        Arguments { names, .. } if names.is_empty() => Name::value_variants(),
+        Arguments { names, .. } => names,
+    };
     let bench = Bench {
         root: root.to_owned(),
         release: target.join("release"),
@@ -113,6 +125,9 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<(), BenchError> 
         seconds: arguments.seconds,
     };
     bench.build(names)?;
+    if arguments.callgrind {
+        return rules::count_instructions(&bench, arguments.write);
+    }
     bench.clean()?;
     fs::create_dir_all(&bench.folder).map_err(io_error("make", &bench.folder))?;
     let done = names.iter().try_for_each(|name| bench.measure(*name));
@@ -149,6 +164,7 @@ impl Bench {
         const SPOOL: &[&str] = &["-p", "cairn-node", "--example", "bench_spool"];
         const CAIRN: &[&str] = &["-p", "cairn", "--bin", "cairn"];
         const RULES: &[&str] = &["-p", "cairn-rules", "--example", "bench_rules"];
+        const SENSOR: &[&str] = &["-p", "cairn-sensor", "--example", "bench_sensor"];
         let needed: BTreeSet<&[&str]> = names
             .iter()
             .flat_map(|name| match name {
@@ -157,7 +173,7 @@ impl Bench {
                 Name::Verify => vec![VERIFY],
                 Name::Spool => vec![SPOOL],
                 Name::Admission | Name::Path => vec![CAIRN],
-                Name::Rules => vec![RULES],
+                Name::Rules => vec![RULES, SENSOR],
             })
             .collect();
         for parts in needed {

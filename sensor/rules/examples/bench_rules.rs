@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! bench_rules RULES_FILE…
+//! bench_rules --capture CAPTURE RULES_FILE…
 //! ```
+//!
+//! With a capture its events are played again and again: those of kinds that the mix below lacks. Without one:
 //!
 //! The mix is that of a busy machine: per program that is started one fork, one exec, one exit and [`OPENS`] opens, most of them libraries and
 //! configuration; half of the programs run in containers; the process tree is five deep. It is made before the time begins. Prints
 //! `name value`; the limit is the same engine with no rule at all: what it costs to keep the process table.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_rules::event::{Event, EventKind, Exec, Exit, Fork, Open, Process, Text};
-use cairn_rules::{Engine, Limits, Names, RuleSet, RulesFile, load};
+use cairn_rules::{Engine, Limits, Names, RuleSet, RulesFile, Supply, capture, load_for};
 
 /// Programs that are started.
 const PROGRAMS: u32 = 20_000;
@@ -22,6 +26,8 @@ const PROGRAMS: u32 = 20_000;
 const OPENS: u32 = 17;
 /// Rounds over all events.
 const ROUNDS: u64 = 3;
+/// About as many events of a capture in each of them.
+const CAPTURED: usize = 400_000;
 
 const EXECUTABLES: &[(&str, &[&str])] = &[
     ("/usr/bin/bash", &["bash", "-c", "make -j2 all"]),
@@ -116,44 +122,95 @@ fn mix() -> Vec<Event> {
     events
 }
 
+/// What happens, and what was there before.
+struct Scene {
+    names: Arc<Names>,
+    seeds: Vec<(u32, Process)>,
+    events: Vec<Event>,
+    /// How often the events are played before the engine is another.
+    repeat: usize,
+}
+
+impl Scene {
+    fn mix() -> Scene {
+        let mut names = Names::default();
+        names.users.insert(0, "root".into());
+        names.users.insert(1_000, "ada".into());
+        Scene { names: Arc::new(names), seeds: seeds(), events: mix(), repeat: 1 }
+    }
+
+    fn of_capture(path: &str) -> Result<Scene, Box<dyn Error>> {
+        let bytes = fs::read(path)?;
+        let mut capture = capture::open(&bytes)?;
+        let names = Arc::new(capture.names().clone());
+        let seeds = capture.seeds().to_vec();
+        let events: Vec<Event> = capture.by_ref().collect::<Result<_, _>>()?;
+        let repeat = (CAPTURED / events.len().max(1)).max(1);
+        Ok(Scene { names, seeds, events, repeat })
+    }
+
+    /// Events of all rounds.
+    fn len(&self) -> f64 {
+        (self.events.len() * self.repeat) as f64 * ROUNDS as f64
+    }
+}
+
 /// Seconds for all rounds, and alerts.
-fn run(rules: &Arc<RuleSet>, events: &[Event]) -> (f64, u64) {
-    let mut names = Names::default();
-    names.users.insert(0, "root".into());
-    names.users.insert(1_000, "ada".into());
-    let names = Arc::new(names);
+fn run(rules: &Arc<RuleSet>, scene: &Scene) -> (f64, u64) {
     let (mut seconds, mut alerts) = (0.0, 0);
     for _ in 0..ROUNDS {
         let mut engine = Engine::new(Arc::clone(rules), Limits::default());
-        engine.set_names(Arc::clone(&names));
-        engine.seed(seeds());
+        engine.set_names(Arc::clone(&scene.names));
+        engine.seed(scene.seeds.iter().cloned());
         let started = Instant::now();
-        for event in events {
-            alerts += engine.handle(event).len() as u64;
+        for _ in 0..scene.repeat {
+            for event in &scene.events {
+                alerts += engine.handle(event).len() as u64;
+            }
         }
         seconds += started.elapsed().as_secs_f64();
     }
     (seconds, alerts)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let files: Vec<(String, String)> = std::env::args()
-        .skip(1)
-        .map(|path| fs::read_to_string(&path).map(|text| (path, text)))
-        .collect::<Result<_, _>>()?;
-    let files: Vec<RulesFile<'_>> = files.iter().map(|(path, text)| RulesFile { path, text }).collect();
-    let loaded = load(&files);
-    if !loaded.is_ok() {
-        return Err(cairn_rules::problem::render(&loaded.problems).into());
+fn load_or_say(files: &[RulesFile<'_>], supply: &Supply) -> Result<RuleSet, Box<dyn Error>> {
+    let loaded = load_for(files, supply);
+    if loaded.is_ok() { Ok(loaded.rules) } else { Err(cairn_rules::problem::render(&loaded.problems).into()) }
+}
+
+/// The rules of the files, those that are disabled there included.
+fn load_all(files: &[RulesFile<'_>], supply: &Supply) -> Result<RuleSet, Box<dyn Error>> {
+    let disabled = load_or_say(files, supply)?.disabled().to_vec();
+    let enable: String = disabled
+        .iter()
+        .map(|name| format!("- rule: {name:?}\n  enabled: true\n  override: {{enabled: replace}}\n"))
+        .collect();
+    let mut files = files.to_vec();
+    if !enable.is_empty() {
+        files.push(RulesFile { path: "all of them", text: &enable });
     }
-    let events = mix();
-    let total = (events.len() as u64 * ROUNDS) as f64;
-    println!("rules {}", loaded.rules.rules().len());
-    let (seconds, alerts) = run(&Arc::new(loaded.rules), &events);
+    load_or_say(&files, supply)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // A capture has what no sensor of ours supplies.
+    let (scene, paths, supply) = match arguments.as_slice() {
+        [option, path, files @ ..] if option == "--capture" => (Scene::of_capture(path)?, files, Supply::everything()),
+        files => (Scene::mix(), files, Supply::sensor().clone()),
+    };
+    let texts: Vec<String> = paths.iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
+    let files: Vec<RulesFile<'_>> = paths.iter().zip(&texts).map(|(path, text)| RulesFile { path, text }).collect();
+    let rules = load_all(&files, &supply)?;
+    let total = scene.len();
+    println!("rules {}", rules.rules().len());
+    let kinds: BTreeSet<&str> = scene.events.iter().map(|event| event.event_type().name()).collect();
+    println!("kinds {}", kinds.len());
+    let (seconds, alerts) = run(&Arc::new(rules), &scene);
     println!("events {total}");
     println!("alerts {alerts}");
     println!("per_second {}", total / seconds);
-    let (seconds, _) = run(&Arc::new(load(&[]).rules), &events);
+    let (seconds, _) = run(&Arc::default(), &scene);
     println!("no_rules_per_second {}", total / seconds);
     Ok(())
 }

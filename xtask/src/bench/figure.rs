@@ -9,6 +9,8 @@ pub(crate) enum Unit {
     Time,
     /// Something per second.
     PerSecond,
+    /// Given in nanoseconds.
+    Nanoseconds,
     /// Given in bytes, printed in MiB.
     Bytes,
 }
@@ -20,6 +22,7 @@ impl Unit {
             Unit::Time if value >= 0.1 => format!("{:.0} ms", value * 1e3),
             Unit::Time => format!("{:.2} ms", value * 1e3),
             Unit::PerSecond => format!("{}/s", grouped(value)),
+            Unit::Nanoseconds => format!("{} ns", grouped(value)),
             Unit::Bytes => format!("{:.1} MiB", value / f64::from(1 << 20)),
         }
     }

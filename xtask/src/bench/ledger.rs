@@ -392,7 +392,7 @@ impl Runs {
         self.0.iter().map(|printed| printed.value(name)).collect()
     }
 
-    fn first(&self, name: &str) -> Result<f64, BenchError> {
+    pub(crate) fn first(&self, name: &str) -> Result<f64, BenchError> {
         self.all(name).map(|all| all.first().copied().unwrap_or(f64::NAN))
     }
 }
