@@ -266,7 +266,8 @@ fn detection() -> Draft {
             ("proc.pname".to_owned(), "runc".to_owned()),
             ("user.name".to_owned(), token(&key, "user", "alice").to_string()),
         ]),
-        process: Process {
+        personal: BTreeMap::new(),
+        process: Some(Process {
             pid: 41_237,
             start_ns: START.into(),
             name: "bash".into(),
@@ -275,7 +276,7 @@ fn detection() -> Draft {
             directory: None,
             user: User { uid: token(&key, "user", "1000").into(), name: None, login_uid: None },
             terminal: true,
-        },
+        }),
         ancestors: vec![Ancestor {
             pid: 41_230,
             start_ns: "8123450000000000".into(),
@@ -283,6 +284,7 @@ fn detection() -> Draft {
             executable: "/usr/sbin/runc".into(),
             command: "runc exec".into(),
         }],
+        document: None,
         container: Some("4f5c7a".repeat(2)),
         file: None::<FileSeen>,
         responses: Vec::new(),
