@@ -7,15 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cairn_release::content::{self, ContentError};
 use cairn_release::files::CONTENT_FILE;
 use cairn_schemas::config::PolicyConfig;
-use cairn_schemas::digest::Digest;
 use cairn_schemas::ids::ReleaseRef;
 
-use crate::durable::DiskError;
 use crate::offer::Configs;
-use crate::releases::Releases;
+use crate::releases::{ReadContentError, Releases};
 use crate::step::one_line;
 
 /// How many are kept.
@@ -27,27 +24,9 @@ const CONFIG_FILE: &str = "cairn.yaml";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The archive cannot be read.
+    /// Its content cannot be had.
     #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The archive is another.
-    #[error("{} has the SHA-256 {actual}, and the release is {expected}", path.display())]
-    Digest {
-        /// The archive.
-        path: PathBuf,
-        /// What the ledger says.
-        expected: Digest,
-        /// What it has.
-        actual: Digest,
-    },
-    /// The archive is malformed.
-    #[error("{}: {source}", path.display())]
-    Content {
-        /// The archive.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ContentError,
-    },
+    Content(#[from] ReadContentError),
     /// There is no readable `cairn.yaml` in it.
     #[error("{}: cairn.yaml: {reason}", path.display())]
     Config {
@@ -80,14 +59,9 @@ impl ConfigCache {
     }
 
     fn read(&self, release: ReleaseRef) -> Result<PolicyConfig, ConfigError> {
-        let path = self.releases.shown(release.serial, CONTENT_FILE);
-        let bytes = self.releases.read(release.serial, CONTENT_FILE).map_err(DiskError::of("read", &path))?;
-        let actual = Digest::sha256(&bytes);
-        if actual != release.digest {
-            return Err(ConfigError::Digest { path, expected: release.digest, actual });
-        }
-        let files = content::unpack(&bytes).map_err(|source| ConfigError::Content { path: path.clone(), source })?;
-        let refuse = |reason: String| ConfigError::Config { path: path.clone(), reason };
+        let files = self.releases.content(release)?;
+        let path = || self.releases.shown(release.serial, CONTENT_FILE);
+        let refuse = |reason: String| ConfigError::Config { path: path(), reason };
         let file = files.get(CONFIG_FILE).ok_or_else(|| refuse("missing".to_owned()))?;
         let text = std::str::from_utf8(&file.bytes).map_err(|error| refuse(error.to_string()))?;
         serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))
@@ -125,6 +99,7 @@ mod tests {
     use std::path::Path;
 
     use cairn_release::content::{Content, FileEntry, pack};
+    use cairn_schemas::digest::Digest;
     use cairn_schemas::ids::Serial;
 
     use super::*;

@@ -9,14 +9,43 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_ledger::writer::Ledger;
+use cairn_release::content::{self, Content, ContentError};
 use cairn_release::files::{CONTENT_FILE, PROOF_FILE, RECORD_FILE, STATEMENT_FILE};
 use cairn_release::store::{Found, ReleaseStore};
 use cairn_schemas::data::ReleaseBuilt;
 use cairn_schemas::digest::Digest;
-use cairn_schemas::ids::Serial;
+use cairn_schemas::ids::{ReleaseRef, Serial};
 use cairn_schemas::record::Record;
 
 use crate::build::BuildError;
+use crate::durable::DiskError;
+
+/// Why a release's content cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadContentError {
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The archive is another.
+    #[error("{} has the SHA-256 {actual}, and the release is {expected}", path.display())]
+    Digest {
+        /// The archive.
+        path: PathBuf,
+        /// What the ledger says.
+        expected: Digest,
+        /// What it has.
+        actual: Digest,
+    },
+    /// The archive is malformed.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ContentError,
+    },
+}
 
 /// The release files of one ledger.
 #[derive(Debug, Clone)]
@@ -76,6 +105,20 @@ impl Releases {
             Files::Folder { .. } => std::fs::read(self.shown(serial, file)),
             Files::Bucket(bucket) => bucket.ledger.read_file(&path(serial, file)),
         }
+    }
+
+    /// The files of a release, which are what the ledger says.
+    ///
+    /// # Errors
+    /// [`ReadContentError`].
+    pub fn content(&self, release: ReleaseRef) -> Result<Content, ReadContentError> {
+        let path = self.shown(release.serial, CONTENT_FILE);
+        let bytes = self.read(release.serial, CONTENT_FILE).map_err(DiskError::of("read", &path))?;
+        let actual = Digest::sha256(&bytes);
+        if actual != release.digest {
+            return Err(ReadContentError::Digest { path, expected: release.digest, actual });
+        }
+        content::unpack(&bytes).map_err(|source| ReadContentError::Content { path, source })
     }
 
     /// The serials of which there is any file.
