@@ -10,8 +10,9 @@
 //!
 //! The folder (0700) holds values in the clear, names of people among them, as the senders' own logs do. It never leaves the machine.
 //!
-//! Crash order of a snapshot: journal n+1 is made, `state` names it, journal n is removed. Before `state` is replaced, n+1 is empty and is
-//! passed over; after it, n is of no use any more.
+//! Crash order of a snapshot: journal n+1 is made, and bodies go there from then on; `state` names it; journal n is removed. A start tries
+//! the journals from the named one on. So it does not matter whether `state` was replaced, which nobody knows when that failed: before, both
+//! journals go on from the older snapshot; after, n+1 from the newer one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -78,6 +79,8 @@ struct StateHead {
 pub(super) struct Journal {
     folder: PathBuf,
     number: u64,
+    /// Those before it that `state` may still need.
+    older: Vec<u64>,
     file: File,
     len: u64,
     /// What a failed write may have left behind `len`.
@@ -92,36 +95,44 @@ pub(super) struct Found {
 }
 
 impl Journal {
-    /// Opens the folder, and makes it where there is none. A torn end was not acknowledged and is cut off. A state that is damaged counts as
-    /// none, and is told.
+    /// Opens the folder, and makes it where there is none. A torn end was not acknowledged and is cut off; a body that is damaged looks the
+    /// same, so that both are told. A state that is damaged counts as none, and is told.
     pub(super) fn open(folder: &Path) -> Result<Found, DiskError> {
         durable::create_folder(folder, Readers::Owner)?;
         let state = durable::read_optional(&folder.join(STATE_FILE))?;
-        let numbers = || -> Result<Vec<u64>, DiskError> {
-            let names = durable::names(folder)?;
-            Ok(names.iter().filter_map(|name| name.strip_prefix(JOURNAL)?.parse().ok()).collect())
-        };
-        let parsed = state.as_deref().map(parse_state);
-        let (number, known) = match parsed {
+        let names = durable::names(folder)?;
+        let mut older: Vec<u64> = names.iter().filter_map(|name| name.strip_prefix(JOURNAL)?.parse().ok()).collect();
+        older.sort_unstable();
+        let (first, known) = match state.as_deref().map(parse_state) {
             Some(Some(found)) => found,
-            None => (numbers()?.into_iter().min().unwrap_or(1), Known::default()),
+            None => (0, Known::default()),
             Some(None) => {
                 let path = folder.join(STATE_FILE);
                 tracing::warn!(path = %path.display(), "what intake rules knew is damaged: they begin anew");
-                (numbers()?.into_iter().min().unwrap_or(1), Known::default())
+                (0, Known::default())
             }
         };
-        let path = folder.join(format!("{JOURNAL}{number}"));
-        let bytes = durable::read_optional(&path)?.unwrap_or_default();
-        let (entries, len) = parse_entries(&bytes);
-        let file = open_file(&path)?;
-        file.set_len(len as u64).and_then(|()| file.sync_all()).map_err(DiskError::of("cut", &path))?;
-        for other in numbers()?.into_iter().filter(|other| *other != number) {
-            let path = folder.join(format!("{JOURNAL}{other}"));
+        for number in older.extract_if(.., |number| *number < first) {
+            let path = numbered(folder, number);
             std::fs::remove_file(&path).map_err(DiskError::of("remove", &path))?;
         }
+        let (mut entries, mut len) = (Vec::new(), 0);
+        for number in &older {
+            let path = numbered(folder, *number);
+            let bytes = durable::read_optional(&path)?.unwrap_or_default();
+            let (found, whole) = parse_entries(&bytes);
+            if whole < bytes.len() {
+                tracing::warn!(path = %path.display(), bytes = bytes.len() - whole, "its end is torn or damaged, and passed over");
+            }
+            entries.extend(found);
+            len = whole as u64;
+        }
+        let number = older.pop().unwrap_or(first.max(1));
+        let path = numbered(folder, number);
+        let file = open_file(&path)?;
+        file.set_len(len).and_then(|()| file.sync_all()).map_err(DiskError::of("cut", &path))?;
         cairn_ledger::files::sync_folder(folder)?;
-        let journal = Journal { folder: folder.to_owned(), number, file, len: len as u64, is_torn: false };
+        let journal = Journal { folder: folder.to_owned(), number, older, file, len, is_torn: false };
         Ok(Found { journal, known, entries })
     }
 
@@ -146,22 +157,35 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts what is known in the place of the bodies so far; durable on return. After an error both are as they were.
+    /// Puts what is known in the place of the bodies so far; durable on return. After an error nothing is lost, and it can be tried again.
     pub(super) fn replace(&mut self, known: &Known) -> Result<(), DiskError> {
-        let (old, next) = (self.path(), self.number + 1);
-        let path = self.folder.join(format!("{JOURNAL}{next}"));
-        let file = open_file(&path)?;
-        file.set_len(0).and_then(|()| file.sync_all()).map_err(DiskError::of("make", &path))?;
-        cairn_ledger::files::sync_folder(&self.folder)?;
-        durable::write(&self.folder.join(STATE_FILE), &state(next, known), Readers::Owner)?;
-        (self.number, self.file, self.len, self.is_torn) = (next, file, 0, false);
-        // A crash leaves it, and the next start removes it.
-        std::fs::remove_file(&old).map_err(DiskError::of("remove", &old))
+        if self.len > 0 || self.is_torn {
+            let next = self.number + 1;
+            let path = numbered(&self.folder, next);
+            let file = open_file(&path)?;
+            file.set_len(0).and_then(|()| file.sync_all()).map_err(DiskError::of("make", &path))?;
+            cairn_ledger::files::sync_folder(&self.folder)?;
+            self.older.push(self.number);
+            (self.number, self.file, self.len, self.is_torn) = (next, file, 0, false);
+        }
+        durable::write(&self.folder.join(STATE_FILE), &state(self.number, known), Readers::Owner)?;
+        // What stays is removed at the next start.
+        for number in self.older.drain(..) {
+            let path = numbered(&self.folder, number);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "a journal that is no longer needed was not removed");
+            }
+        }
+        Ok(())
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join(format!("{JOURNAL}{}", self.number))
+        numbered(&self.folder, self.number)
     }
+}
+
+fn numbered(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{JOURNAL}{number}"))
 }
 
 fn open_file(path: &Path) -> Result<File, DiskError> {
@@ -305,18 +329,42 @@ mod tests {
         std::fs::write(path.join("journal-1"), frame(&head(7), b"{}")).unwrap();
         let (found, entries, _) = reopen(&path);
         assert_eq!((found, entries), (known(), vec![entry(1)]));
-        assert_eq!(durable::names(&path).unwrap(), ["journal-2", "state"]);
+        assert_eq!(durable::names(&path).unwrap(), ["journal-2", "journal-3", "state"]);
         let mode = |name: &str| {
             use std::os::unix::fs::PermissionsExt as _;
             std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777
         };
         assert_eq!((mode("state"), mode("journal-2"), mode(".")), (0o600, 0o600, 0o700));
-        // A state that is damaged is none; the journal is still tried.
+        // A state that is damaged is none; the journals are still tried.
         let mut damaged = std::fs::read(path.join("state")).unwrap();
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
         std::fs::write(path.join("state"), damaged).unwrap();
         let (found, entries, _) = reopen(&path);
         assert_eq!((found, entries), (Known::default(), vec![entry(1)]));
+    }
+    /// Whether the snapshot that failed is there after all, nobody knows. What comes behind it is not lost either way.
+    #[test]
+    fn a_snapshot_that_fails_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("intake");
+        let (_, _, mut journal) = reopen(&path);
+        journal.append(&entry(0).head, &entry(0).body).unwrap();
+        // A folder in the place of the file lets every attempt fail.
+        std::fs::create_dir(path.join("state")).unwrap();
+        let known = || Known { seen: vec![[1; KEY_LEN]], engine: b"engine".to_vec() };
+        for _ in 0..3 {
+            journal.replace(&known()).unwrap_err();
+        }
+        journal.append(&entry(1).head, &entry(1).body).unwrap();
+        std::fs::remove_dir(path.join("state")).unwrap();
+        let (found, entries, _) = reopen(&path);
+        assert_eq!((found, entries), (Known::default(), vec![entry(0), entry(1)]), "it did not get there");
+        // It did: the journal that it names is the one that was made for it.
+        std::fs::write(path.join("state"), state(2, &known())).unwrap();
+        let (found, entries, mut journal) = reopen(&path);
+        assert_eq!((found, entries), (known(), vec![entry(1)]));
+        journal.replace(&known()).unwrap();
+        assert_eq!(durable::names(&path).unwrap(), ["journal-3", "state"]);
     }
 }
